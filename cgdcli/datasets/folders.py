@@ -1,0 +1,226 @@
+"""Class folders: the label of a picture is the folder it lies in.
+
+Two layouts: `DATA/train/<class>/*` with `DATA/val/...` and/or `DATA/test/...`, or one folder of
+classes, of which some are held out by CLASS, since retrieval is judged on classes never trained on.
+"""
+
+import csv
+import os
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cgdcli.datasets.table import ImageTable
+from cgdcli.errors import DatasetError
+from cgdcli.images.finding import FoundImage, find_images
+
+SPLITS = ("train", "val", "test")
+FEWEST_CLASSES_TO_HOLD_OUT = 10
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a run trains on, is judged on after each epoch, and is tested on once.
+
+    Attributes:
+        judged_on: `val`, `held-out classes`, or `train` (seen: no `best` is chosen from it).
+        held_out: the classes taken out of train, when `judged_on` says so.
+        notes: what a person should know, in words.
+    """
+
+    train: ImageTable
+    val: ImageTable
+    test: ImageTable | None
+    judged_on: str
+    held_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+
+def read_class_folders(folder: Path) -> ImageTable:
+    """The pictures of a folder of classes; a class's subfolders belong to it.
+
+    Raises:
+        DatasetError: the folder is missing, or holds no class with a picture.
+    """
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise DatasetError(
+            f"`{folder}` {what}; a folder of class folders is wanted",
+            hint="give the folder whose subfolders are the classes: DATA/<class>/*.jpg",
+        )
+    listing = find_images([folder])
+    rows = [(image.file, _class_of(image)) for image in listing.images]
+    labelled = [(path, label) for path, label in rows if label]
+    if not labelled:
+        if rows:
+            found = f"has {len(rows)} pictures but no class folders"
+        elif listing.passed_over:
+            found = f"has no picture in {listing.passed_over} files"
+        else:
+            found = "is empty"
+        raise DatasetError(
+            f"`{folder}` {found}; pictures are wanted in one folder per class",
+            hint=f"sort them into {folder}/<class>/, one folder for all that should match",
+        )
+    paths, labels = zip(*labelled, strict=True)
+    return ImageTable(paths, labels, left_out=len(rows) - len(labelled))
+
+
+def read_training_data(folder: Path, *, val_fraction: float, seed: int) -> TrainingData:
+    """Read either layout and decide what `best` is chosen on: never on `test`.
+
+    Raises:
+        DatasetError: no pictures, or fewer than two classes to train on.
+    """
+    notes: list[str] = []
+    if (folder / "train").is_dir():
+        train = read_class_folders(folder / "train")
+        val, test = (_read_split(folder / split) for split in ("val", "test"))
+        ignored = _other_folders(folder)
+        if ignored:
+            notes.append(f"`{folder}` has a `train`; beside it {', '.join(ignored)} is not read")
+    else:
+        train, val, test = read_class_folders(folder), None, None
+    if train.left_out:
+        notes.append(f"{train.left_out} pictures lie beside the class folders: they are left out")
+    held_out: tuple[str, ...] = ()
+    if val is not None:
+        judged_on = "val"
+        shared = len(set(val.classes) & set(train.classes))
+        if shared:
+            notes.append(
+                f"{shared} of {len(val.classes)} val classes are also in train: "
+                "val is judged on classes that were seen"
+            )
+    else:
+        train, val, held_out, judged_on, note = _hold_out(train, val_fraction, seed)
+        notes += [note]
+    _check_trainable(folder, train)
+    notes += _notes_on_singles(train)
+    return TrainingData(train, val, test, judged_on, held_out, tuple(notes))
+
+
+def read_evaluation_data(folder: Path) -> tuple[ImageTable, str]:
+    """Class folders to judge a model on; of a train/val/test layout its `test`, else its `val`."""
+    if (folder / "train").is_dir():
+        for split in ("test", "val"):
+            if (folder / split).is_dir():
+                return read_class_folders(folder / split), str(folder / split)
+    return read_class_folders(folder), str(folder)
+
+
+def hold_out_classes(classes: tuple[str, ...], fraction: float, seed: int) -> tuple[str, ...]:
+    """Draw `fraction` of the classes, at least two, by `seed`; sorted."""
+    count = max(2, round(fraction * len(classes)))
+    return tuple(sorted(random.Random(seed).sample(sorted(classes), count)))
+
+
+def folder_labels(images: Iterable[FoundImage]) -> list[str | None]:
+    """Labels for pictures to embed: the class folder, where the folder given holds class folders.
+
+    A folder holds class folders when its pictures lie in at least two subfolders; those of a
+    train/val/test layout lie one deeper. Other pictures have no label.
+    """
+    images = list(images)
+    parents: dict[Path, set[str]] = {}
+    for image in images:
+        parents.setdefault(image.root, set()).add(_class_of(image) or "")
+    labels: list[str | None] = []
+    for image in images:
+        groups = parents[image.root] - {""}
+        if groups and groups <= set(SPLITS):
+            parts = Path(image.path).parts
+            labels.append(parts[1] if len(parts) > 2 else None)
+        else:
+            labels.append(_class_of(image) if len(groups) > 1 else None)
+    return labels
+
+
+def read_label_table(table: Path, images: Iterable[FoundImage]) -> list[str | None]:
+    """Labels from a CSV file with a header row `path,label`; paths relative to the CSV, the folder
+    that was embedded, or absolute. A picture that is not in the table has no label.
+
+    Raises:
+        DatasetError: the file cannot be read or lacks the two columns.
+    """
+    try:
+        with table.open(newline="", encoding="utf-8") as handle:
+            reader = csv.DictReader(handle)
+            if not {"path", "label"} <= set(reader.fieldnames or ()):
+                raise DatasetError(
+                    f"`{table}` has the columns {reader.fieldnames}; `path` and `label` are wanted",
+                    hint="write a first line: path,label",
+                )
+            by_path = {os.path.normpath(row["path"]): row["label"] for row in reader}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(
+            f"cannot read the label table `{table}`: {error}",
+            hint="--labels takes `folder`, `none` or a CSV file with columns path,label",
+        ) from error
+    labels = []
+    for image in images:
+        beside = os.path.relpath(image.file, table.absolute().parent)
+        names = (image.path, beside, str(image.file))
+        labels.append(next((by_path[name] for name in names if name in by_path), None))
+    return labels
+
+
+def _class_of(image: FoundImage) -> str | None:
+    parts = Path(image.path).parts
+    return parts[0] if len(parts) > 1 else None
+
+
+def _read_split(folder: Path) -> ImageTable | None:
+    return read_class_folders(folder) if folder.is_dir() else None
+
+
+def _other_folders(folder: Path) -> list[str]:
+    return sorted(
+        f"`{entry.name}`"
+        for entry in folder.iterdir()
+        if entry.is_dir() and entry.name not in SPLITS and not entry.name.startswith(".")
+    )
+
+
+def _hold_out(
+    table: ImageTable, fraction: float, seed: int
+) -> tuple[ImageTable, ImageTable, tuple[str, ...], str, str]:
+    count = len(table.classes)
+    if fraction == 0 or count < FEWEST_CLASSES_TO_HOLD_OUT:
+        why = "--val-fraction 0" if fraction == 0 else f"{count} classes are too few"
+        note = (
+            f"no class is held out ({why}): Recall is measured on the pictures trained on, "
+            "which flatters, and no `best` is chosen"
+        )
+        return table, table, (), "train", note
+    held_out = hold_out_classes(table.classes, fraction, seed)
+    train, val = table.split_off(frozenset(held_out))
+    note = f"{len(held_out)} of {count} classes ({len(val)} pictures) are held out to choose `best`"
+    return train, val, held_out, "held-out classes", note
+
+
+def _check_trainable(folder: Path, train: ImageTable) -> None:
+    if len(train.classes) < 2:
+        raise DatasetError(
+            f"`{folder}` has {len(train.classes)} class to train on; at least 2 are wanted, "
+            "since the network learns from what differs",
+            hint="add a second class folder",
+        )
+    if len(train.single_classes) == len(train.classes):
+        raise DatasetError(
+            f"each of the {len(train.classes)} classes in `{folder}` has a single picture; "
+            "at least one class with two is wanted, since the network learns from pairs that match",
+            hint="put the pictures that should match into one folder",
+        )
+
+
+def _notes_on_singles(train: ImageTable) -> list[str]:
+    singles = train.single_classes
+    if not singles:
+        return []
+    shown = ", ".join(singles[:3]) + (" ..." if len(singles) > 3 else "")
+    return [
+        f"{len(singles)} classes have one picture ({shown}): used as negatives and for the "
+        "classifier, never as a matching pair"
+    ]

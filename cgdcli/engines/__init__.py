@@ -1,0 +1,27 @@
+"""Floor 4: engines turn uint8 pictures into embeddings; one file each, one small interface."""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cgdcli.config import CGDConfig
+
+Rows = NDArray[np.float32]
+
+
+class Engine(Protocol):
+    """What computes embeddings.
+
+    Attributes:
+        name, precision: recorded in an index (`torch`, `fp32`).
+        config: of the network; its transform says how pictures are prepared.
+    """
+
+    name: str
+    precision: str
+    config: CGDConfig
+
+    def embed(self, pixels: NDArray[np.uint8]) -> Rows:
+        """uint8 (B, H, W, 3), resized already, to float32 (B, D) with unit rows."""
+        ...

@@ -1,0 +1,45 @@
+"""The engine that is always there: PyTorch, exact float32, on CPU, CUDA or MPS."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cgdcli.config import Device
+from cgdcli.engines import Rows
+from cgdcli.errors import ConfigError
+from cgdcli.model.cgd import CGD
+
+
+class TorchEngine:
+    """Runs a `CGD` in eval mode on one device."""
+
+    name = "torch"
+    precision = "fp32"
+
+    def __init__(self, model: CGD, device: Device = Device.auto) -> None:
+        self.device = torch_device(device)
+        self.config = model.config
+        self.model = model.to(self.device).eval()
+
+    def embed(self, pixels: NDArray[np.uint8]) -> Rows:
+        """See `engines.Engine`."""
+        rows = self.model.embed(torch.from_numpy(pixels)).cpu().numpy()
+        assert rows.dtype == np.float32
+        return rows  # type: ignore[no-any-return]
+
+
+def torch_device(device: Device) -> torch.device:
+    """The device meant; `auto` prefers CUDA, then MPS, then the CPU.
+
+    Raises:
+        ConfigError: it is not there.
+    """
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if device is Device.auto:
+        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+    if (device is Device.cuda and not cuda) or (device is Device.mps and not mps):
+        raise ConfigError(
+            f"--device {device} is not available: this PyTorch ({torch.__version__}) sees none",
+            hint="use --device auto, or install a PyTorch built for it and its driver",
+        )
+    return torch.device(device.value)

@@ -1,0 +1,1 @@
+"""Floor 2: pictures as uint8 arrays. No torch."""

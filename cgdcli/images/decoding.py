@@ -1,0 +1,90 @@
+"""Decoding: a file becomes an upright RGB picture, whatever its mode; or a reason why not."""
+
+import hashlib
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from cgdcli.errors import ImageError
+
+Pixels = NDArray[np.uint8]
+
+# A bomb is refused by Pillow at twice MAX_IMAGE_PIXELS (179 megapixels); its warning from half of
+# that on is for programs that would rather stop earlier.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+
+def decode_image(data: bytes, name: str | Path = "picture") -> Image.Image:
+    """Decode a picture to RGB, turned as its EXIF orientation says.
+
+    Grey, palette, CMYK, 16-bit and float pictures are converted, transparency is laid on white,
+    of an animation the first frame is taken.
+
+    Raises:
+        ImageError: the bytes are no picture, are cut short, or claim too many pixels.
+    """
+    if not data:
+        raise ImageError(f"`{name}` is an empty file (0 bytes)")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of odd metadata it can read around
+            with Image.open(io.BytesIO(data)) as image:
+                image.load()
+                upright = ImageOps.exif_transpose(image)
+                return to_rgb(upright)
+    except Image.UnidentifiedImageError:
+        raise ImageError(f"`{name}` is not a picture, or of a kind that cannot be read") from None
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"`{name}` has too many pixels: {error}") from None
+    except Exception as error:
+        # Pillow's decoders raise nearly everything on damaged bytes (OSError, SyntaxError,
+        # ValueError, struct.error, IndexError ...): any of them means this file, not this program.
+        raise ImageError(f"`{name}` cannot be decoded: {error}") from error
+
+
+def read_image(path: Path) -> tuple[Image.Image, str]:
+    """Read and decode a file: the picture and the SHA-256 of the file's bytes, in hex.
+
+    Raises:
+        ImageError: it cannot be read or decoded.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"`{path}` cannot be read: {error.strerror or error}") from error
+    return decode_image(data, path), hashlib.sha256(data).hexdigest()
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert any mode to 8-bit RGB; transparency is laid on white.
+
+    Pillow's own `convert` clips 16-bit and float pictures to white; here they are scaled.
+    """
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_to_8_bit(np.asarray(image))).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_8_bit(values: NDArray[Any]) -> Pixels:
+    """Integers by their range (8 or 16 bits), floats in [0, 1] or [0, 255]; others are stretched."""
+    numbers = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
+    low, high = float(numbers.min()), float(numbers.max())
+    if low >= 0 and high <= 1 and values.dtype.kind == "f":
+        scaled = numbers * 255
+    elif low >= 0 and high <= 255 and values.dtype != np.uint16:
+        scaled = numbers
+    elif low >= 0 and high <= 65535:
+        scaled = numbers / 257
+    else:
+        scaled = (numbers - low) / max(high - low, 1e-12) * 255
+    return np.rint(scaled).astype(np.uint8)

@@ -1,0 +1,149 @@
+"""The `.npy` half of an index: a plain NumPy array of unit rows, written row by row."""
+
+import ast
+import hashlib
+import struct
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cgdcli.errors import IndexFileError
+
+Rows = NDArray[Any]
+
+# NumPy's format 1.0 pads the header to a multiple of 64; 192 leaves room for any row count, so
+# that the count can be written when it is known, after the rows.
+HEADER_BYTES = 192
+UNIT_TOLERANCE = {"float32": 1e-5, "float16": 1e-3}
+# Up to this many values every row is checked at opening (0.1 s); beyond it, a sample of rows.
+CHECK_ALL_VALUES = 50_000_000
+CHECK_SAMPLE_ROWS = 4_096
+CHECKSUM_ROWS = 64
+
+
+class RowWriter:
+    """Appends float32 rows to a file that is a valid `.npy` once `finish` has run."""
+
+    def __init__(self, path: Path, dim: int) -> None:
+        self.path, self.dim, self.rows = path, dim, 0
+        self._file: BinaryIO = path.open("wb")
+        self._file.write(npy_header(0, dim))
+
+    def append(self, rows: NDArray[np.float32]) -> None:
+        """Add (B, dim) rows."""
+        assert rows.shape[1] == self.dim and rows.dtype == np.float32
+        self._file.write(np.ascontiguousarray(rows).tobytes())
+        self.rows += len(rows)
+
+    def finish(self) -> None:
+        """Write the final row count and close."""
+        self._file.seek(0)
+        self._file.write(npy_header(self.rows, self.dim))
+        self._file.close()
+
+    def abandon(self) -> None:
+        """Close, as it is; the caller removes the file."""
+        self._file.close()
+
+
+def npy_header(rows: int, dim: int) -> bytes:
+    """A format-1.0 header of fixed length for little-endian float32 (rows, dim)."""
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {dim}), }}"
+    padded = text.ljust(HEADER_BYTES - 11) + "\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(padded)) + padded.encode("latin1")
+
+
+def open_rows(path: Path) -> Rows:
+    """Map an `.npy` of rows; never unpickles, never reads the whole.
+
+    Raises:
+        IndexFileError: not an `.npy`, cut short, an object array, another dtype than float32 or
+            float16, not two-dimensional, or without columns.
+    """
+    try:
+        with path.open("rb") as handle:
+            shape, dtype = _read_npy_header(path, handle)
+            start = handle.tell()
+        size = path.stat().st_size
+    except OSError as error:
+        raise IndexFileError(
+            f"cannot read the index `{path}`: {error.strerror or error}",
+            hint="make it with `cgd embed IMAGES -o " + str(path) + "`",
+        ) from error
+    if dtype not in (np.dtype("<f4"), np.dtype("<f2")):
+        raise IndexFileError(
+            f"`{path}` holds {dtype}; an index holds float32 or float16",
+            hint="embed again, or save it as numpy.float32",
+        )
+    if len(shape) != 2 or shape[1] < 1:
+        raise IndexFileError(
+            f"`{path}` has the shape {shape}; an index has two dimensions, (rows, embedding_dim)",
+            hint="save one row per picture",
+        )
+    if size < start + shape[0] * shape[1] * dtype.itemsize:
+        raise IndexFileError(
+            f"`{path}` is cut short: {shape[0]} rows are announced, "
+            f"{max(0, size - start) // (shape[1] * dtype.itemsize)} are there",
+            hint="copy it again, or embed again with --rebuild",
+        )
+    if shape[0] == 0:
+        return np.empty(shape, dtype)
+    return np.memmap(path, dtype=dtype, mode="r", offset=start, shape=shape)
+
+
+def _read_npy_header(path: Path, handle: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and dtype; an own reader, since NumPy's maps fortran-ordered and object arrays too."""
+    magic = handle.read(8)
+    wide = magic[6:7] in (b"\x02", b"\x03")
+    length = int.from_bytes(handle.read(4 if wide else 2), "little")
+    try:
+        if magic[:6] != b"\x93NUMPY" or length > 65_536:
+            raise ValueError("no NumPy header")
+        facts = ast.literal_eval(handle.read(length).decode("latin1"))
+        dtype, shape = np.dtype(facts["descr"]), tuple(int(n) for n in facts["shape"])
+        if facts["fortran_order"] and len(shape) > 1:
+            raise ValueError("columns are stored first (fortran order)")
+        if min(shape, default=0) < 0:
+            raise ValueError("a negative shape")
+    except (ValueError, SyntaxError, KeyError, TypeError, MemoryError, RecursionError) as error:
+        raise IndexFileError(
+            f"`{path}` is not an array that can be read as an index: {error}",
+            hint="an index is made with `cgd embed IMAGES -o feats.npy`",
+        ) from error
+    return shape, dtype
+
+
+def check_unit_rows(path: Path, rows: Rows) -> None:
+    """Check that rows are finite and of unit length: all of them, or of a large index a sample.
+
+    Raises:
+        IndexFileError: it names the first bad row.
+    """
+    tolerance = UNIT_TOLERANCE[rows.dtype.name]
+    numbers = np.arange(len(rows))
+    if rows.size > CHECK_ALL_VALUES:
+        numbers = np.linspace(0, len(rows) - 1, CHECK_SAMPLE_ROWS).astype(np.int64)
+    for start in range(0, len(numbers), 8_192):
+        part = numbers[start : start + 8_192]
+        block = rows[part].astype(np.float32)
+        norms = np.sqrt(np.vecdot(block, block))
+        bad = ~(np.abs(norms - 1) <= tolerance)  # NaN compares false: bad
+        if bad.any():
+            row = int(part[np.argmax(bad)])
+            norm = float(norms[np.argmax(bad)])
+            found = f"has length {norm:.6g}" if np.isfinite(norm) else "is not finite (NaN or inf)"
+            raise IndexFileError(
+                f"row {row} of `{path}` {found}; an index has unit rows (to {tolerance:g})",
+                hint="divide each row by its L2 norm, or embed again",
+            )
+
+
+def sampled_checksum(rows: Rows) -> str:
+    """SHA-256 over the bytes of up to 64 rows, evenly spread: tells two indexes apart at once."""
+    if len(rows) == 0:
+        return hashlib.sha256(b"").hexdigest()
+    count = min(CHECKSUM_ROWS, len(rows))
+    numbers = np.linspace(0, len(rows) - 1, count).astype(np.int64)
+    return hashlib.sha256(np.ascontiguousarray(rows[numbers]).tobytes()).hexdigest()

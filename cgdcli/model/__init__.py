@@ -1,0 +1,1 @@
+"""Floor 1: the network. Read `cgd.py` first."""

@@ -1,0 +1,138 @@
+"""The CGD network, shared by every command (arXiv 1903.10663; reference leftthomas/CGD).
+
+Shape letters: B pictures, C channels of the last map, n descriptors, D embedding dimension,
+K classes.
+
+picture -> backbone -> map -> one branch per descriptor -> concatenated, L2 -> embedding
+                                \\ first descriptor -> auxiliary classifier (training only)
+"""
+
+from typing import NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cgdcli.config import CGDConfig
+from cgdcli.model.backbones import ResNetBackbone
+from cgdcli.model.descriptors import pool
+from cgdcli.reports import ModelInfo
+
+CLASSIFIER = "classifier"
+
+
+class CGDOutput(NamedTuple):
+    """`embedding` (B, D), unit rows; `logits` (B, K), or None without an auxiliary classifier."""
+
+    embedding: Tensor
+    logits: Tensor | None
+
+
+class CGD(nn.Module):
+    """Combination of multiple global descriptors.
+
+    Without projections (`embedding_dim` None) a branch is its descriptor itself, so D = n C and a
+    pretrained backbone is a usable model at once.
+
+    Parameter names: `backbone.<torchvision's name>`, `branches.<i>.weight` (D/n, C),
+    `classifier.batch_norm.*`, `classifier.linear.*`.
+    """
+
+    def __init__(self, config: CGDConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.info: ModelInfo | None = None  # set by `weights.loading.load_model`
+        self.backbone = ResNetBackbone(config.backbone, config.stride)
+        channels = self.backbone.channels
+        count = len(config.descriptors)
+        self.embedding_dim = config.embedding_dim or count * channels
+        self.branches = nn.ModuleList()
+        if config.embedding_dim is not None:
+            self.branches.extend(
+                nn.Linear(channels, config.embedding_dim // count, bias=False)
+                for _ in config.descriptors
+            )
+        self.classifier = AuxiliaryClassifier(channels, config.classes) if config.classes else None
+
+    @property
+    def blocks(self) -> list[tuple[str, int, int]]:
+        """Columns of each branch in the embedding: (letter, start, stop)."""
+        width = self.embedding_dim // len(self.config.descriptors)
+        return [(c, i * width, (i + 1) * width) for i, c in enumerate(self.config.descriptors)]
+
+    def forward(self, images: Tensor) -> CGDOutput:
+        """Normalized pictures (B, 3, H, W) to embedding and logits.
+
+        The backbone may run under autocast; pooling, projections and norms run in float32.
+        """
+        return self.head(self.backbone(images))
+
+    def head(self, feature_map: Tensor) -> CGDOutput:
+        """A map (B, C, H', W') to embedding and logits."""
+        letters, p = self.config.descriptors, self.config.gem_p
+        with torch.autocast(feature_map.device.type, enabled=False):
+            pooled = [pool(feature_map, letter, p=p) for letter in letters]
+            parts = [
+                F.normalize(self.branches[i](vector) if self.branches else vector)
+                for i, vector in enumerate(pooled)
+            ]
+            embedding = F.normalize(torch.cat(parts, dim=1))
+            logits = self.classifier(pooled[0]) if self.classifier is not None else None
+        return CGDOutput(embedding, logits)
+
+    @torch.inference_mode()
+    def embed(self, pixels: Tensor) -> Tensor:
+        """Embed pictures in eval mode, whatever mode the model is in.
+
+        Args:
+            pixels: uint8 (B, H, W, 3), RGB, already resized (`images.transforms.eval_pixels`).
+
+        Returns:
+            float32 (B, D), unit rows. One picture alone gives what it gives in any batch.
+        """
+        training = self.training
+        self.eval()
+        try:
+            images = normalize_pixels(pixels.to(next(self.parameters()).device), self.config)
+            return cast(Tensor, self(images).embedding)
+        finally:
+            self.train(training)
+
+
+class AuxiliaryClassifier(nn.Module):
+    """Classes from the first descriptor: BatchNorm1d, then Linear. Only for training."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.batch_norm = nn.BatchNorm1d(channels)
+        self.linear = nn.Linear(channels, classes)
+
+    def forward(self, descriptor: Tensor) -> Tensor:
+        """(B, C) -> (B, K)."""
+        return cast(Tensor, self.linear(self.batch_norm(descriptor)))
+
+
+def normalize_pixels(pixels: Tensor, config: CGDConfig) -> Tensor:
+    """uint8 (B, H, W, 3) to float32 (B, 3, H, W): scaled to [0, 1], less the mean, by the std."""
+    mean, std = (
+        torch.tensor(values, dtype=torch.float32, device=pixels.device)
+        for values in (config.transform.mean, config.transform.std)
+    )
+    scaled = (pixels.to(torch.float32) / 255 - mean) / std
+    return scaled.permute(0, 3, 1, 2).contiguous()
+
+
+def freeze_batch_norm(model: CGD) -> None:
+    """Keep the backbone's BatchNorm2d statistics while training (weight and bias still learn).
+
+    To be called after every `model.train()`, as the reference does at the start of an epoch.
+    """
+    for module in model.backbone.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+
+
+def meta_model(config: CGDConfig) -> CGD:
+    """The network without memory behind its tensors: names and shapes, at once."""
+    with torch.device("meta"):
+        return CGD(config)

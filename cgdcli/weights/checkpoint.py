@@ -1,0 +1,164 @@
+"""Our checkpoint: one safetensors file, tensors under our names, the whole config in its header."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from cgdcli.config import CGDConfig
+from cgdcli.errors import CheckpointError, MismatchError
+from cgdcli.files import atomic_path
+from cgdcli.model.cgd import CGD, meta_model
+from cgdcli.reports import ModelInfo
+from cgdcli.weights.header import FORMAT, METADATA_KEY, TensorBytes, fingerprint, read_header
+
+_DTYPE_NAMES = {
+    torch.float32: "F32",
+    torch.float64: "F64",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model at rest.
+
+    Attributes:
+        tensors: every entry of the model's `state_dict`, by our names.
+        class_names: of the auxiliary classifier, in the order of its outputs; may be empty.
+        origin: where the weights come from (`cgd train`, a converted file ...).
+        assumed: what that source did not say and was taken by convention, in words.
+        training: settings and figures of the run, for people.
+    """
+
+    config: CGDConfig
+    tensors: dict[str, Tensor]
+    class_names: tuple[str, ...] = ()
+    origin: dict[str, Any] = field(default_factory=dict)
+    assumed: tuple[str, ...] = ()
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def fingerprint(self) -> str:
+        """What identifies the embeddings that this model makes."""
+        return fingerprint(self.config, tensor_bytes(self.tensors))
+
+    def model(self) -> CGD:
+        """The network with these weights, in eval mode on the CPU, loaded strictly.
+
+        Raises:
+            CheckpointError: names or shapes differ from the config's network.
+        """
+        model = meta_model(self.config)
+        load_strictly(model, self.tensors, "the checkpoint")
+        return model.eval()
+
+    def save(self, path: Path) -> str:
+        """Write the file atomically and return its fingerprint."""
+        print_of_it = self.fingerprint()
+        metadata = {
+            "format": FORMAT,
+            "fingerprint": print_of_it,
+            "config": self.config.to_dict(),
+            "classes": list(self.class_names),
+            "origin": self.origin,
+            "assumed": list(self.assumed),
+            "training": self.training,
+        }
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
+        with atomic_path(path) as temporary:
+            save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(metadata)})
+        return print_of_it
+
+
+def load_checkpoint(path: Path) -> tuple[Checkpoint, ModelInfo]:
+    """Read one of our files and check that its bytes are those that were written.
+
+    Raises:
+        CheckpointError: missing, damaged, foreign or of another version.
+        MismatchError: the tensors were changed since; the header's fingerprint is not theirs.
+    """
+    header = read_header(path)
+    config = header.config()
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"cannot read the tensors of `{path}`: {error}", hint="copy or download it again"
+        ) from error
+    saved = header.metadata or {}
+    checkpoint = Checkpoint(
+        config,
+        tensors,
+        tuple(saved.get("classes", ())),
+        dict(saved.get("origin", {})),
+        tuple(saved.get("assumed", ())),
+        dict(saved.get("training", {})),
+    )
+    found = checkpoint.fingerprint()
+    if found != saved.get("fingerprint"):
+        raise MismatchError(
+            f"`{path}` was changed after it was written: its tensors have the fingerprint "
+            f"{found[:12]}, its header says {str(saved.get('fingerprint'))[:12]}",
+            hint="take the original file, or convert it again",
+        )
+    info = ModelInfo(
+        str(path),
+        found,
+        config.to_dict(),
+        checkpoint.assumed,
+        checkpoint.origin,
+        checkpoint.class_names,
+    )
+    return checkpoint, info
+
+
+def model_fingerprint(model: CGD) -> str:
+    """The fingerprint of a live model, as its checkpoint would have it."""
+    return fingerprint(model.config, tensor_bytes(model.state_dict()))
+
+
+def load_strictly(module: nn.Module, tensors: dict[str, Tensor], what: str) -> None:
+    """Put `tensors` into `module` (also one on the meta device): all names, all shapes, or nothing.
+
+    Floating-point entries are brought to float32.
+
+    Raises:
+        CheckpointError: it names the missing, unknown and misshapen entries.
+    """
+    expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    problems = [f"missing {name}" for name in expected if name not in found]
+    problems += [f"unknown {name}" for name in found if name not in expected]
+    problems += [
+        f"{name} is {found[name]}, not {shape}"
+        for name, shape in expected.items()
+        if name in found and found[name] != shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise CheckpointError(
+            f"{what} does not fit the network: {'; '.join(problems[:5])}{more}",
+            hint="check backbone, descriptors, dimension and classes against the file",
+        )
+    wanted = {
+        name: value.float() if value.is_floating_point() else value
+        for name, value in tensors.items()
+    }
+    module.load_state_dict(wanted, strict=True, assign=True)
+
+
+def tensor_bytes(tensors: dict[str, Tensor]) -> list[TensorBytes]:
+    """Entries for `header.fingerprint`."""
+    entries = []
+    for name, tensor in tensors.items():
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        data = memoryview(flat.view(torch.uint8).numpy())
+        entries.append((name, _DTYPE_NAMES[tensor.dtype], tuple(tensor.shape), data))
+    return entries

@@ -1,0 +1,148 @@
+"""The header of a safetensors file, and the fingerprint of a model. No torch.
+
+A file is: 8 bytes little-endian header length, the header as JSON, then the tensors' bytes
+(https://huggingface.co/docs/safetensors). Our metadata is one JSON text under the key `cgd`.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cgdcli.config import CGDConfig
+from cgdcli.errors import CheckpointError, ConfigError
+
+FORMAT = 1
+METADATA_KEY = "cgd"
+# The library that wrote the file allows no more; a larger one is damage or a bomb.
+MAX_HEADER_BYTES = 100_000_000
+TensorBytes = tuple[str, str, tuple[int, ...], memoryview]
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """One tensor as the header lists it; `start` and `stop` count from the end of the header."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Header:
+    """A parsed header: the tensors, our metadata (None in a foreign file), where the bytes begin."""
+
+    path: Path
+    tensors: dict[str, TensorEntry]
+    metadata: dict[str, Any] | None
+    data_start: int
+
+    def config(self) -> CGDConfig:
+        """The network that the file says it is.
+
+        Raises:
+            CheckpointError: the file is not one of ours, or of another version.
+        """
+        if self.metadata is None:
+            raise CheckpointError(
+                f"`{self.path}` carries no cgd configuration",
+                hint=f"convert it first: cgd convert-weights '{self.path}'",
+            )
+        if self.metadata.get("format") != FORMAT:
+            raise CheckpointError(
+                f"`{self.path}` has checkpoint format {self.metadata.get('format')!r}; "
+                f"this version of cgd reads {FORMAT}",
+                hint="use the version of cgd that wrote it, or a newer one",
+            )
+        try:
+            return CGDConfig.from_dict(self.metadata["config"])
+        except (KeyError, TypeError, AttributeError, ConfigError) as error:
+            raise CheckpointError(
+                f"the configuration in `{self.path}` cannot be read: {error}",
+                hint="the file was damaged or edited; take the original",
+            ) from error
+
+
+def read_header(path: Path) -> Header:
+    """Parse the header of a safetensors file and check it against the file's size.
+
+    Raises:
+        CheckpointError: missing, cut short, or not a safetensors file.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as handle:
+            prefix = handle.read(8)
+            length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
+            if not 2 <= length <= min(size - 8, MAX_HEADER_BYTES):
+                raise _damaged(path, f"a header of {length} bytes in a file of {size}")
+            text = handle.read(length)
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot read `{path}`: {error.strerror or error}", hint="check the path"
+        ) from error
+    tensors, metadata = _parse(path, text)
+    end = max((entry.stop for entry in tensors.values()), default=0)
+    if 8 + length + end != size:
+        raise _damaged(path, f"{8 + length + end} bytes are announced, {size} are there")
+    return Header(path, tensors, metadata, 8 + length)
+
+
+def fingerprint(config: CGDConfig, tensors: Iterable[TensorBytes]) -> str:
+    """Identify what makes embeddings: SHA-256 in hex, the same from a file and from a live model.
+
+    Args:
+        config: its part that makes embeddings is hashed: all but `classes`.
+        tensors: (name, safetensors dtype, shape, bytes) in any order; classifier entries and
+            `num_batches_tracked` are left out, since no embedding depends on them.
+    """
+    made_by = {key: value for key, value in config.to_dict().items() if key != "classes"}
+    digest = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode())
+    for name, dtype, shape, data in sorted(tensors, key=lambda entry: entry[0]):
+        if name.startswith("classifier.") or name.endswith("num_batches_tracked"):
+            continue
+        digest.update(f"\0{name}\0{dtype}\0{shape}\0".encode())
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def file_fingerprint(header: Header) -> str:
+    """The fingerprint of one of our files, from its bytes."""
+    config = header.config()
+    data = memoryview(header.path.read_bytes())[header.data_start :]
+    return fingerprint(
+        config,
+        (
+            (name, entry.dtype, entry.shape, data[entry.start : entry.stop])
+            for name, entry in header.tensors.items()
+        ),
+    )
+
+
+def _parse(path: Path, text: bytes) -> tuple[dict[str, TensorEntry], dict[str, Any] | None]:
+    try:
+        entries = json.loads(text)
+        strings = entries.pop("__metadata__", None) or {}
+        metadata = json.loads(strings[METADATA_KEY]) if METADATA_KEY in strings else None
+        tensors = {
+            name: TensorEntry(
+                str(entry["dtype"]), tuple(map(int, entry["shape"])), *map(int, entry["data_offsets"])
+            )
+            for name, entry in entries.items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _damaged(path, "its header is not the JSON it should be") from error
+    if metadata is not None and not isinstance(metadata, dict):
+        raise _damaged(path, "its cgd metadata is no JSON object")
+    return tensors, metadata
+
+
+def _damaged(path: Path, found: str) -> CheckpointError:
+    return CheckpointError(
+        f"`{path}` is not a whole safetensors file: {found}",
+        hint="it was cut short or is of another kind; copy or download it again",
+    )

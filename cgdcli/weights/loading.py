@@ -1,0 +1,188 @@
+"""Which model is meant, and loading it: a file, a run, a backbone's name, or the newest run."""
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+from torch import Tensor
+
+from cgdcli.config import Backbone, pooled_config
+from cgdcli.errors import CheckpointError
+from cgdcli.model.backbones import imagenet_weights
+from cgdcli.model.cgd import CGD, meta_model
+from cgdcli.reports import ModelInfo
+from cgdcli.weights.checkpoint import load_checkpoint, load_strictly, model_fingerprint
+from cgdcli.weights.foreign import ForeignWeights, read_architecture, read_foreign
+from cgdcli.weights.formats.torchvision import TORCHVISION
+from cgdcli.weights.header import read_header
+
+logger = logging.getLogger("cgdcli")
+
+MODEL_VARIABLE = "CGD_MODEL"
+RESULT_FILE = "result.json"  # in a run's folder, written when it has finished
+_WHAT_IS_A_MODEL = (
+    "give a checkpoint (.safetensors), a run (runs/NAME) or a backbone such as `--model resnet18`"
+)
+
+
+def load_model(source: str | Path | None = None, *, runs: Path = Path("runs")) -> CGD:
+    """Load a model in eval mode on the CPU; its `info` says what it is.
+
+    Args:
+        source: a checkpoint of ours, a run's folder (its `best`, else its `last`), a weights file
+            in torchvision's names, or a torchvision backbone's name: those two give the pooled
+            descriptors S and G with torchvision's strides. None: `$CGD_MODEL`, else the newest
+            finished run under `runs`.
+
+    Raises:
+        CheckpointError: nothing is found, or it cannot be read.
+        MismatchError: the file was changed after it was written.
+    """
+    if source is None:
+        source = _default_source(runs)
+    path = Path(source)
+    if path.is_dir() and (path / "last.safetensors").is_file():
+        path = run_checkpoint(path)
+    if path.is_file():
+        return _load_file(path)
+    if str(source) in tuple(Backbone):
+        return _load_backbone(Backbone(str(source)))
+    if path.is_dir():
+        found = "is a folder without a checkpoint"
+    else:
+        found = "is neither a file, a run's folder nor a backbone known here"
+    raise CheckpointError(f"the model `{source}` {found}", hint=_WHAT_IS_A_MODEL)
+
+
+def run_checkpoint(run: Path) -> Path:
+    """A run means its `best` if one was chosen, else its `last`."""
+    best = run / "best.safetensors"
+    return best if best.is_file() else run / "last.safetensors"
+
+
+def newest_finished_run(runs: Path) -> Path | None:
+    """The run under `runs` that finished last."""
+    results = sorted(runs.glob(f"*/{RESULT_FILE}"), key=lambda file: file.stat().st_mtime)
+    return results[-1].parent if results else None
+
+
+def find_by_fingerprint(fingerprint: str, folders: list[Path]) -> Path | None:
+    """A checkpoint of ours with that fingerprint in one of the folders, by their headers alone."""
+    for folder in folders:
+        for file in sorted(folder.glob("*.safetensors")):
+            try:
+                metadata = read_header(file).metadata or {}
+            except CheckpointError:
+                continue
+            if metadata.get("fingerprint") == fingerprint:
+                return file
+    return None
+
+
+def read_backbone_weights(path: Path, backbone: Backbone) -> dict[str, Tensor]:
+    """The trunk of a weights file in torchvision's, the reference's or our names, any precision.
+
+    Raises:
+        CheckpointError: the file is unreadable, or of another backbone.
+    """
+    weights = read_foreign(path)
+    found = read_architecture(weights).backbone
+    if found is not backbone:
+        raise CheckpointError(
+            f"`{path}` holds a {found}; the network to train is a {backbone}",
+            hint=f"train with --backbone {found}, or give weights of a {backbone}",
+        )
+    return _trunk(weights)
+
+
+def download_backbone_weights(backbone: Backbone) -> dict[str, Tensor]:
+    """torchvision's IMAGENET1K_V1 weights, from its cache or its server; says size and target first.
+
+    Raises:
+        CheckpointError: there is no network and no cached file.
+    """
+    weights = imagenet_weights(backbone)
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    target = folder / Path(weights.url).name
+    if not target.is_file():
+        size = weights.meta["_file_size"]
+        logger.info("downloading %s (%.0f MB) to %s", weights.url, size, target)
+    try:
+        state = weights.get_state_dict(progress=False, check_hash=True)
+    except (URLError, OSError, RuntimeError) as error:
+        raise CheckpointError(
+            f"cannot download the ImageNet weights of {backbone} ({error})",
+            hint=f"put {Path(weights.url).name} into {folder}, or name a weights file yourself: "
+            "--backbone-weights FILE for `train`, --model FILE elsewhere",
+        ) from error
+    return _as_trunk(state)
+
+
+def _default_source(runs: Path) -> str | Path:
+    named = os.environ.get(MODEL_VARIABLE)
+    if named:
+        logger.info("model: %s (from %s)", named, MODEL_VARIABLE)
+        return named
+    run = newest_finished_run(runs)
+    if run is None:
+        raise CheckpointError(
+            f"no model is named, {MODEL_VARIABLE} is not set and `{runs}` holds no finished run",
+            hint=f"train one with `cgd train DATA`, or {_WHAT_IS_A_MODEL}",
+        )
+    path = run_checkpoint(run)
+    logger.info("model: %s (the newest finished run)", path)
+    return path
+
+
+def _load_file(path: Path) -> CGD:
+    if path.suffix == ".safetensors" and read_header(path).metadata is not None:
+        checkpoint, info = load_checkpoint(path)
+        for assumption in info.assumed:
+            logger.warning("%s: assumed %s", path, assumption)
+        model = checkpoint.model()
+        model.info = info
+        return model
+    weights = read_foreign(path)
+    if weights.format is not TORCHVISION:
+        raise CheckpointError(
+            f"`{path}` is a file of {weights.format.name}, which does not say its whole network",
+            hint=f"convert it first: cgd convert-weights '{path}'",
+        )
+    return _pooled_model(read_architecture(weights).backbone, lambda: _trunk(weights), path)
+
+
+def _load_backbone(backbone: Backbone) -> CGD:
+    return _pooled_model(backbone, lambda: download_backbone_weights(backbone), backbone.value)
+
+
+def _pooled_model(
+    backbone: Backbone, read: Callable[[], dict[str, Tensor]], source: str | Path
+) -> CGD:
+    model = meta_model(pooled_config(backbone))
+    load_strictly(model.backbone, read(), f"the weights of `{source}`")
+    model.info = ModelInfo(
+        str(source),
+        model_fingerprint(model),
+        model.config.to_dict(),
+        origin={"backbone": str(source), "note": "untrained: pooled descriptors of the backbone"},
+    )
+    return model.eval()
+
+
+def _trunk(weights: ForeignWeights) -> dict[str, Tensor]:
+    return {
+        name.removeprefix("backbone."): value
+        for name, value in weights.tensors.items()
+        if name.startswith("backbone.")
+    }
+
+
+def _as_trunk(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    kept = {name: value for name, value in state.items() if not name.startswith("fc.")}
+    for name in list(kept):
+        if name.endswith(".running_var"):  # the oldest of torchvision's files lack the counters
+            kept.setdefault(name.replace("running_var", "num_batches_tracked"), torch.tensor(0))
+    return kept
