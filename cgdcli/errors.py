@@ -65,3 +65,7 @@ class MismatchError(CGDError):
     """Two files that do not belong together: an index and another model, two halves of two indexes."""
 
     exit_code = 4
+
+
+class TrainingError(CGDError):
+    """A run cannot begin, go on, or be resumed."""

@@ -185,6 +185,7 @@ class TrainReport(Report):
     judged_on: str
     evaluation: RecallReport | None
     test: RecallReport | None
+    skipped: tuple[SkippedImage, ...] = ()
 
 
 @dataclass(frozen=True)

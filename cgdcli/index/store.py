@@ -33,6 +33,8 @@ CREATE TABLE header (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE roots (id INTEGER PRIMARY KEY, relative TEXT, absolute TEXT NOT NULL);
 CREATE TABLE pictures (row INTEGER PRIMARY KEY, root INTEGER NOT NULL REFERENCES roots(id),
     path NOT NULL, label TEXT, size INTEGER, mtime_ns INTEGER, sha256 TEXT);
+CREATE INDEX pictures_by_content ON pictures (sha256);
+CREATE INDEX pictures_by_path ON pictures (path);
 CREATE TABLE skipped (path NOT NULL, reason TEXT NOT NULL);
 """
 
@@ -161,18 +163,14 @@ class EmbeddingIndex:
         """Rows of a picture: by its place, else by its content; and whether the place matched."""
         if self._database is None:
             return [], False
-        rows = self._database.execute(
-            "SELECT row FROM pictures WHERE sha256 = ? OR path = ? ORDER BY row",
-            (sha256, _blob_or_text(file.name)),
+        found = self._database.execute(
+            "SELECT row FROM pictures WHERE sha256 = ? ORDER BY row", (sha256,)
         )
-        candidates = [row for (row,) in rows]
-        candidates += self._rows_ending(file)
+        same_content = [row for (row,) in found]
         here = os.path.realpath(file)
-        at_place = [r for r in set(candidates) if os.path.realpath(self.file(r) or "") == here]
-        if at_place:
-            return sorted(at_place), True
-        rows = self._database.execute("SELECT row FROM pictures WHERE sha256 = ?", (sha256,))
-        return [row for (row,) in rows], False
+        candidates = {*same_content, *self._rows_under_roots(file)}
+        at_place = [r for r in candidates if os.path.realpath(self.file(r) or "") == here]
+        return (sorted(at_place), True) if at_place else (same_content, False)
 
     def file(self, row: int) -> Path | None:
         """Where a row's picture is: under `root`, beside the index as then, or where it was."""
@@ -188,7 +186,7 @@ class EmbeddingIndex:
                 return Path(os.path.abspath(base / picture.path))
         return picture.root / picture.path
 
-    def _rows_ending(self, file: Path) -> list[int]:
+    def _rows_under_roots(self, file: Path) -> list[int]:
         assert self._database is not None
         rows = []
         for identity, absolute in self._database.execute("SELECT id, absolute FROM roots"):

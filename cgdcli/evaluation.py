@@ -1,0 +1,174 @@
+"""Job: how good a retrieval is: Recall@K and mAP@R, blocked, self left out by row."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cgdcli.config import RECALL_RANKS, EmbedConfig
+from cgdcli.datasets.folders import read_class_folders, read_evaluation_data
+from cgdcli.datasets.table import ImageTable
+from cgdcli.embedding import Model, OnProgress, as_model, embed_files, open_index
+from cgdcli.engines import Engine, Rows
+from cgdcli.engines.torch_engine import TorchEngine
+from cgdcli.errors import ConfigError, DatasetError
+from cgdcli.index.exact import nearest
+from cgdcli.index.store import EmbeddingIndex
+from cgdcli.reports import RecallReport, SkippedImage
+
+QUERIES_AT_ONCE = 1_024
+
+
+def evaluate(
+    data: Path | str | None = None,
+    *,
+    model: Model = None,
+    index: EmbeddingIndex | Path | str | None = None,
+    query: Path | str | None = None,
+    gallery: Path | str | None = None,
+    ranks: Sequence[int] = RECALL_RANKS,
+    config: EmbedConfig | None = None,
+    on_progress: OnProgress | None = None,
+) -> RecallReport:
+    """Measure a model on class folders, or an index by the labels of its rows.
+
+    One of: `data`, a folder of classes (of a train/val/test layout its test), all against all
+    without self; `query` and `gallery`, two folders of classes, nothing left out; `index`.
+
+    Raises:
+        ConfigError: not exactly one of the three was given.
+        DatasetError: no labels, or no readable pictures.
+    """
+    config = config or EmbedConfig()
+    given = [data is not None, index is not None, query is not None or gallery is not None]
+    if sum(given) != 1 or (query is None) != (gallery is None):
+        raise ConfigError(
+            "one thing to evaluate is wanted: DATA, or --index, or --query with --gallery",
+            hint="cgd evaluate DATA --model X, or cgd evaluate --index feats.npy",
+        )
+    if index is not None:
+        return evaluate_index(open_index(index), ranks)
+    engine = TorchEngine(as_model(model), config.device)
+    if data is not None:
+        table, what = read_evaluation_data(Path(data))
+        report = evaluate_table(engine, table, config, ranks, on_progress)
+        return _renamed(report, what)
+    queries = _embed_table(engine, read_class_folders(Path(str(query))), config, on_progress)
+    stored = _embed_table(engine, read_class_folders(Path(str(gallery))), config, on_progress)
+    report = score(queries[0], queries[1], ranks, gallery=stored[0], gallery_labels=stored[1])
+    return _renamed(report, f"{query} in {gallery}", queries[2] + stored[2])
+
+
+def evaluate_table(
+    engine: Engine,
+    table: ImageTable,
+    config: EmbedConfig,
+    ranks: Sequence[int] = RECALL_RANKS,
+    on_progress: OnProgress | None = None,
+) -> RecallReport:
+    """Embed a table in memory and score it, all against all without self."""
+    rows, labels, skipped = _embed_table(engine, table, config, on_progress)
+    return _renamed(score(rows, labels, ranks), "", skipped)
+
+
+def evaluate_index(index: EmbeddingIndex, ranks: Sequence[int] = RECALL_RANKS) -> RecallReport:
+    """Score the labelled rows of an index, all against all without self.
+
+    Raises:
+        DatasetError: no row has a label.
+    """
+    labels = index.labels()
+    rows = [i for i, label in enumerate(labels) if label is not None]
+    if not rows:
+        raise DatasetError(
+            f"no row of `{index.path}` has a label, so nothing says which hits are right",
+            hint="embed a folder of class folders, or give --labels FILE.csv when embedding",
+        )
+    known = [label for label in labels if label is not None]
+    picked = index.rows if len(rows) == len(labels) else index.rows[rows]
+    return _renamed(score(picked, known, ranks), str(index.path))
+
+
+def score(
+    rows: NDArray[Any],
+    labels: Sequence[str],
+    ranks: Sequence[int] = RECALL_RANKS,
+    *,
+    gallery: NDArray[Any] | None = None,
+    gallery_labels: Sequence[str] | None = None,
+) -> RecallReport:
+    """Recall@K and mAP@R of unit rows (Q, D) in themselves, or in a gallery (N, D).
+
+    Never the whole Q x N matrix: blocks of queries against blocks of the gallery. Without a
+    gallery a query's own row is left out by its number. Equal similarities are ranked by row.
+    mAP@R (Musgrave, Belongie & Lim 2020, arXiv 2003.08505): 1/R sum_{i<=R} P(i) rel(i), R the
+    number of other rows of the query's label.
+    """
+    alone = gallery is None
+    stored = rows if gallery is None else gallery
+    stored_labels = labels if gallery_labels is None else gallery_labels
+    number = {label: i for i, label in enumerate(sorted({*labels, *stored_labels}))}
+    label_Q = np.array([number[label] for label in labels])
+    label_N = np.array([number[label] for label in stored_labels])
+    counts = np.bincount(label_N, minlength=len(number))
+    relevant_Q = counts[label_Q] - (1 if alone else 0)
+    k = max(max(ranks), int(relevant_Q.max(initial=1)))
+    hits = dict.fromkeys(ranks, 0)
+    precision_sum = 0.0
+    for start in range(0, len(rows), QUERIES_AT_ONCE):
+        part = np.arange(start, min(start + QUERIES_AT_ONCE, len(rows)))
+        exclude = [{int(row)} for row in part] if alone else None
+        _, ids = nearest(np.asarray(rows[part]), stored, k, exclude=exclude)
+        right = (label_N[ids] == label_Q[part, None]) & (ids >= 0)
+        for rank in ranks:
+            hits[rank] += int(right[:, :rank].any(axis=1).sum())
+        precision_sum += float(_average_precision(right, relevant_Q[part]).sum())
+    partnered = int((relevant_Q > 0).sum())
+    return RecallReport(
+        recall={rank: count / len(rows) for rank, count in hits.items()},
+        map_at_r=precision_sum / partnered if partnered else None,
+        queries=len(rows),
+        gallery=len(stored),
+        labels=len(Counter(labels)),
+        without_partner=len(rows) - partnered,
+    )
+
+
+def _average_precision(right: NDArray[np.bool_], relevant: NDArray[Any]) -> NDArray[np.float64]:
+    """AP@R of each query, 0 for one without partner."""
+    places = np.arange(1, right.shape[1] + 1)
+    counted = right & (places <= relevant[:, None])
+    precision = np.cumsum(counted, axis=1) / places
+    total: NDArray[np.float64] = (precision * counted).sum(axis=1)
+    return total / np.maximum(relevant, 1)
+
+
+def _embed_table(
+    engine: Engine, table: ImageTable, config: EmbedConfig, on_progress: OnProgress | None
+) -> tuple[Rows, list[str], tuple[SkippedImage, ...]]:
+    rows, labels, skipped = [], [], []
+    for batch in embed_files(
+        engine, table.paths, batch_size=config.batch_size, workers=config.workers
+    ):
+        if len(batch.rows):
+            rows.append(batch.rows)
+        labels += [table.labels[picture.position] for picture in batch.pictures]
+        skipped += [SkippedImage(str(p.file), p.reason) for p in batch.skipped]
+        if on_progress:
+            on_progress(len(labels) + len(skipped), len(table), len(skipped))
+    if not rows:
+        raise DatasetError(
+            f"none of the {len(table)} pictures could be read; the first: {skipped[0].reason}",
+            hint="check that the files are pictures",
+        )
+    return np.concatenate(rows), labels, tuple(skipped)
+
+
+def _renamed(
+    report: RecallReport, what: str, skipped: tuple[SkippedImage, ...] = ()
+) -> RecallReport:
+    return replace(report, what=what, skipped=report.skipped + skipped)

@@ -1,0 +1,1 @@
+"""Floor 6: training. `loop.py` is the run; the rest are its parts."""

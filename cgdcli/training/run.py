@@ -1,0 +1,171 @@
+"""The folder of a run: settings, metrics, checkpoints, and the state to go on from."""
+
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+import time
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cgdcli.config import Backbone, Device, StrideMode, TrainConfig
+from cgdcli.datasets.folders import TrainingData
+from cgdcli.errors import OutputError, TrainingError
+from cgdcli.files import atomic_path, write_text
+from cgdcli.reports import EpochReport
+from cgdcli.weights.loading import RESULT_FILE
+
+SETTINGS_FILE = "config.toml"
+STATE_FILE = "resume.pt"
+METRICS_FILE = "metrics.csv"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run was started with, as its `config.toml` keeps it."""
+
+    config: TrainConfig
+    data: Path
+
+
+def new_run(runs: Path, name: str | None, config: TrainConfig) -> Path:
+    """Create the folder of a new run.
+
+    Raises:
+        OutputError: a run of that name exists, or the folder cannot be made.
+    """
+    started = time.strftime("%Y%m%d-%H%M%S")
+    run = runs / (name or f"{started}-{config.backbone}-{config.descriptors}")
+    try:
+        run.mkdir(parents=True)
+    except FileExistsError:
+        what = "exists" if run.is_dir() else "is a file"
+        raise OutputError(
+            f"the run `{run}` {what}; nothing is overwritten unasked",
+            hint=f"continue it with --resume --name {run.name}, or choose another --name",
+        ) from None
+    except OSError as error:
+        raise OutputError(
+            f"cannot make the run's folder `{run}`: {error.strerror or error}",
+            hint="choose a folder you may write to with --runs DIR",
+        ) from error
+    return run
+
+
+def find_unfinished(runs: Path, name: str | None) -> Path:
+    """The run to resume: the one named, else the newest with a state and no result.
+
+    Raises:
+        TrainingError: there is none, or it has finished.
+    """
+    if name is not None:
+        run = runs / name
+        if not (run / STATE_FILE).is_file():
+            raise TrainingError(
+                f"`{run}` holds no run that can be resumed: {STATE_FILE} is not there",
+                hint="check --name and --runs, or start it without --resume",
+            )
+        if (run / RESULT_FILE).is_file():
+            raise TrainingError(
+                f"the run `{run}` has finished", hint="start another without --resume"
+            )
+        return run
+    states = sorted(runs.glob(f"*/{STATE_FILE}"), key=lambda file: file.stat().st_mtime)
+    open_runs = [file.parent for file in states if not (file.parent / RESULT_FILE).is_file()]
+    if not open_runs:
+        raise TrainingError(
+            f"`{runs}` holds no unfinished run", hint="start one: cgd train DATA"
+        )
+    return open_runs[-1]
+
+
+def write_settings(run: Path, config: TrainConfig, folder: Path, data: TrainingData) -> None:
+    """Write `config.toml`: every setting resolved, the data, and the classes held out."""
+    lines = [f"{key} = {_toml(value)}" for key, value in dataclasses.asdict(config).items()]
+    lines += [
+        "",
+        "[data]",
+        f"path = {_toml(str(folder.absolute()))}",
+        f"judged_on = {_toml(data.judged_on)}",
+        f"held_out = {_toml(list(data.held_out))}",
+    ]
+    write_text(run / SETTINGS_FILE, "\n".join(lines) + "\n")
+
+
+def read_settings(run: Path) -> Settings:
+    """Read `config.toml` back.
+
+    Raises:
+        TrainingError: it is missing or cannot be read.
+    """
+    try:
+        values = tomllib.loads((run / SETTINGS_FILE).read_text(encoding="utf-8"))
+        data = Path(values.pop("data")["path"])
+        kinds = {"backbone": Backbone, "stride": StrideMode, "device": Device}
+        chosen = {key: kinds.get(key, lambda v: v)(value) for key, value in values.items()}
+        return Settings(TrainConfig(**chosen), data)
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise TrainingError(
+            f"the settings of the run `{run}` cannot be read: {error}",
+            hint="it cannot be resumed; start another",
+        ) from error
+
+
+def write_metrics(run: Path, epochs: list[EpochReport]) -> None:
+    """Write `metrics.csv` anew, one row an epoch; recall and mAP@R as fractions."""
+    ranks = next((list(e.evaluation.recall) for e in epochs if e.evaluation), [])
+    plain = (
+        "epoch learning_rate loss class_loss triplet_loss active_triplets accuracy "
+        "images_per_second train_seconds is_best"
+    ).split()
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow([*plain, *(f"recall@{rank}" for rank in ranks), "map@r"])
+    for epoch in epochs:
+        values = [getattr(epoch, key) for key in plain]
+        judged = epoch.evaluation
+        values += [judged.recall.get(rank) for rank in ranks] if judged else [None] * len(ranks)
+        writer.writerow([*values, judged.map_at_r if judged else None])
+    write_text(run / METRICS_FILE, table.getvalue())
+
+
+def save_state(run: Path, state: dict[str, Any]) -> None:
+    """Write the state to go on from, atomically."""
+    with atomic_path(run / STATE_FILE) as temporary:
+        torch.save(state, temporary)
+
+
+def load_state(run: Path) -> dict[str, Any]:
+    """Read it back; nothing in it is executed.
+
+    Raises:
+        TrainingError: it is damaged.
+    """
+    try:
+        state = torch.load(run / STATE_FILE, map_location="cpu", weights_only=True)
+    except Exception as error:  # see weights.foreign: damaged bytes raise nearly everything
+        raise TrainingError(
+            f"the state of the run `{run}` cannot be read: {error}",
+            hint="its checkpoints may still be used with --model; start another run",
+        ) from error
+    assert isinstance(state, dict)
+    return state
+
+
+def data_digest(data: TrainingData, folder: Path) -> str:
+    """SHA-256 of what is trained on: paths below `folder` and labels, in order."""
+    digest = hashlib.sha256()
+    for path, label in zip(data.train.paths, data.train.labels, strict=True):
+        name = path.relative_to(folder.absolute()) if path.is_absolute() else path
+        digest.update(f"{name}\0{label}\0".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def _toml(value: Any) -> str:
+    """A TOML value; JSON's text, number, boolean and list forms are TOML's."""
+    return json.dumps(value)
