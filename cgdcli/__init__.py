@@ -1,2 +1,60 @@
-"""x"""
+"""cgd: train an image-retrieval network, embed folders of pictures, find those like yours.
+
+Everything the command line does is one call from here. Read `cgdcli/model/cgd.py` first.
+Names are loaded on demand (PEP 562), so that `import cgdcli` costs nothing and loads no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "CGD": "cgdcli.model.cgd",
+    "CGDConfig": "cgdcli.config",
+    "CGDError": "cgdcli.errors",
+    "EmbedConfig": "cgdcli.config",
+    "EmbeddingIndex": "cgdcli.index.store",
+    "ProfileConfig": "cgdcli.config",
+    "TrainConfig": "cgdcli.config",
+    "Transform": "cgdcli.config",
+    "convert_weights": "cgdcli.conversion",
+    "embed_images": "cgdcli.embedding",
+    "evaluate": "cgdcli.evaluation",
+    "inspect_file": "cgdcli.inspection",
+    "load_model": "cgdcli.weights.loading",
+    "profile_model": "cgdcli.profiling",
+    "search_images": "cgdcli.retrieval",
+    "train": "cgdcli.training.loop",
+}
+__all__ = [*sorted(_HOMES), "__version__"]  # noqa: PLE0604
+
+if TYPE_CHECKING:
+    from cgdcli.config import (  # noqa: F401
+        CGDConfig,
+        EmbedConfig,
+        ProfileConfig,
+        TrainConfig,
+        Transform,
+    )
+    from cgdcli.conversion import convert_weights  # noqa: F401
+    from cgdcli.embedding import embed_images  # noqa: F401
+    from cgdcli.errors import CGDError  # noqa: F401
+    from cgdcli.evaluation import evaluate  # noqa: F401
+    from cgdcli.index.store import EmbeddingIndex  # noqa: F401
+    from cgdcli.inspection import inspect_file  # noqa: F401
+    from cgdcli.model.cgd import CGD  # noqa: F401
+    from cgdcli.profiling import profile_model  # noqa: F401
+    from cgdcli.retrieval import search_images  # noqa: F401
+    from cgdcli.training.loop import train  # noqa: F401
+    from cgdcli.weights.loading import load_model  # noqa: F401
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -139,7 +139,7 @@ class CGDConfig:
             | {
                 "backbone": _check_choice("backbone", values["backbone"], Backbone),
                 "stride": _check_choice("stride", values["stride"], StrideMode),
-                "transform": Transform(mean=mean, std=std, **transform),  # type: ignore[arg-type]
+                "transform": Transform(mean=mean, std=std, **transform),
             }
         )
 
@@ -221,7 +221,7 @@ class ProfileConfig:
 
 
 def pooled_config(backbone: Backbone, image_size: int = Transform.image_size) -> CGDConfig:
-    """A pretrained backbone as a usable model at once: S and G of its map, torchvision's strides."""
+    """A pretrained backbone as a usable model: S and G of its map, torchvision's strides."""
     return CGDConfig(
         backbone=backbone,
         stride=StrideMode.standard,
@@ -232,7 +232,7 @@ def pooled_config(backbone: Backbone, image_size: int = Transform.image_size) ->
 
 
 def check_descriptors(letters: str) -> None:
-    """Raise `ConfigError` unless `letters` is a non-empty string over S M G R C W without repeats."""
+    """Raise `ConfigError` unless `letters` is a string over S M G R C W without repeats."""
     known = ", ".join(f"{letter} {name}" for letter, name in DESCRIPTOR_NAMES.items())
     unknown = [letter for letter in letters if letter not in DESCRIPTOR_NAMES]
     if not letters or unknown:

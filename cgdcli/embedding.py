@@ -42,7 +42,7 @@ OnProgress = Callable[[int, int, int], None]
 
 @dataclass(frozen=True)
 class ReadPicture:
-    """A picture as read for embedding; `position` is its place among the files that were asked for."""
+    """A picture as read for embedding; `position` is its place among the files asked for."""
 
     position: int
     file: Path
@@ -83,11 +83,11 @@ def embed_files(
         if good:
             rows = engine.embed(np.stack([p.pixels for p in good if p.pixels is not None]))
             _check_finite(rows, good)
-            empty = ~rows.any(axis=1)
+            empty: list[bool] = np.all(rows == 0, axis=1).tolist()
             for i in np.flatnonzero(empty):
                 skipped.append(_without_pixels(good[i], "the network's answer is all zero"))
             good = [_without_pixels(p) for p, gone in zip(good, empty, strict=True) if not gone]
-            rows = rows[~empty]
+            rows = rows[np.logical_not(empty)]
         yield EmbeddedBatch(rows, good, skipped)
 
 

@@ -39,7 +39,7 @@ class ConfigError(CGDError, ValueError):
 
 
 class ImageError(CGDError):
-    """One picture cannot be read. `reason` is the short form that tables of skipped pictures show."""
+    """One picture cannot be read."""
 
     def __init__(self, what: str, *, hint: str = "open the file in a viewer to check it") -> None:
         super().__init__(what, hint=hint)
@@ -62,7 +62,7 @@ class IndexFileError(CGDError):
 
 
 class MismatchError(CGDError):
-    """Two files that do not belong together: an index and another model, two halves of two indexes."""
+    """Files that do not belong together: an index and another model, halves of two indexes."""
 
     exit_code = 4
 

@@ -116,7 +116,7 @@ def score(
     label_N = np.array([number[label] for label in stored_labels])
     counts = np.bincount(label_N, minlength=len(number))
     relevant_Q = counts[label_Q] - (1 if alone else 0)
-    k = max(max(ranks), int(relevant_Q.max(initial=1)))
+    k = max(*ranks, int(relevant_Q.max(initial=1)))
     hits = dict.fromkeys(ranks, 0)
     precision_sum = 0.0
     for start in range(0, len(rows), QUERIES_AT_ONCE):
@@ -144,7 +144,7 @@ def _average_precision(right: NDArray[np.bool_], relevant: NDArray[Any]) -> NDAr
     counted = right & (places <= relevant[:, None])
     precision = np.cumsum(counted, axis=1) / places
     total: NDArray[np.float64] = (precision * counted).sum(axis=1)
-    return total / np.maximum(relevant, 1)
+    return np.asarray(total / np.maximum(relevant, 1), dtype=np.float64)
 
 
 def _embed_table(

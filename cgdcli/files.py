@@ -84,7 +84,7 @@ def fsync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def writer_lock(target: Path) -> Iterator[None]:
-    """Hold `<target>.lock`, so that a second writer of the same output is told instead of mixing in.
+    """Hold `<target>.lock`, so that a second writer of the same output is told.
 
     The file names host and pid. A lock whose process is gone on this host is taken over; one of
     another host is believed, since that host cannot be asked.

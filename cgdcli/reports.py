@@ -145,7 +145,7 @@ class StartReport(Report):
 
 @dataclass(frozen=True)
 class StepReport(Report):
-    """One optimizer step; `left_seconds` is the expected rest of the whole run, evaluation included."""
+    """One optimizer step; `left_seconds` is the expected rest of the run, evaluation included."""
 
     epoch: int
     step: int

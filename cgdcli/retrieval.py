@@ -198,7 +198,7 @@ def _checked_file(name: str) -> Path:
 def _query_row(index: EmbeddingIndex, number: int) -> Query:
     if number >= len(index):
         raise DatasetError(
-            f"the query row:{number} is not in `{index.path}`, which has rows 0 to {len(index) - 1}",
+            f"query row:{number} is not in `{index.path}`, whose rows are 0 to {len(index) - 1}",
             hint="see the rows with `cgd inspect " + str(index.path) + " --rows`",
         )
     picture, file = index.picture(number), index.file(number)
@@ -208,9 +208,7 @@ def _query_row(index: EmbeddingIndex, number: int) -> Query:
     return Query(f"row:{number}", row, label, path, frozenset({number}))
 
 
-def _query_file(
-    index: EmbeddingIndex, path: Path, row: NDArray[np.float32], sha256: str
-) -> Query:
+def _query_file(index: EmbeddingIndex, path: Path, row: NDArray[np.float32], sha256: str) -> Query:
     own, _ = index.find_rows(path, sha256)
     picture = index.picture(own[0]) if own else None
     label = picture.label if picture else None

@@ -1,4 +1,4 @@
-"""The golden weight rule (`golden/weights_rule.json`) and checkpoints as the reference wrote them."""
+"""The golden weight rule (`golden/weights_rule.json`), and the reference's checkpoints."""
 
 import json
 import math

@@ -47,6 +47,4 @@ class ImageTable:
 
     def _where(self, keep: list[bool]) -> "ImageTable":
         rows = [i for i, wanted in enumerate(keep) if wanted]
-        return ImageTable(
-            tuple(self.paths[i] for i in rows), tuple(self.labels[i] for i in rows)
-        )
+        return ImageTable(tuple(self.paths[i] for i in rows), tuple(self.labels[i] for i in rows))

@@ -25,7 +25,7 @@ class TorchEngine:
         """See `engines.Engine`."""
         rows = self.model.embed(torch.from_numpy(pixels)).cpu().numpy()
         assert rows.dtype == np.float32
-        return rows  # type: ignore[no-any-return]
+        return rows
 
 
 def torch_device(device: Device) -> torch.device:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cgdcli.errors import ImageError
 
@@ -37,7 +37,7 @@ def decode_image(data: bytes, name: str | Path = "picture") -> Image.Image:
                 image.load()
                 upright = ImageOps.exif_transpose(image)
                 return to_rgb(upright)
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise ImageError(f"`{name}` is not a picture, or of a kind that cannot be read") from None
     except Image.DecompressionBombError as error:
         raise ImageError(f"`{name}` has too many pixels: {error}") from None
@@ -76,7 +76,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bit(values: NDArray[Any]) -> Pixels:
-    """Integers by their range (8 or 16 bits), floats in [0, 1] or [0, 255]; others are stretched."""
+    """Integers by their range (8 or 16 bits), floats in [0, 1] or [0, 255]; else stretched."""
     numbers = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
     low, high = float(numbers.min()), float(numbers.max())
     if low >= 0 and high <= 1 and values.dtype.kind == "f":

@@ -8,8 +8,8 @@ from pathlib import Path
 from cgdcli.errors import DatasetError
 
 IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .bmp .dib .gif .webp .tif .tiff .ppm .pgm .pbm .pnm .avif .tga "
-    ".jp2 .ico".split()
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"}
+    | {".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".tga", ".jp2", ".ico"}
 )
 
 

@@ -72,7 +72,7 @@ def _search_block(
     block: int,
 ) -> None:
     """Fill `best` (similarities, ids) for one block of queries, gallery block by gallery block."""
-    similarities, ids = best
+    similarities = best[0]
     k = similarities.shape[1]
     for start in range(0, len(gallery), block):
         rows = np.ascontiguousarray(gallery[start : start + block], dtype=np.float32)

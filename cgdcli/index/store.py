@@ -56,7 +56,7 @@ class IndexHeader:
     """What an index says of itself.
 
     Attributes:
-        model: `ModelInfo.to_dict()` of what made the rows, plus `path`, absolute, where it is a file.
+        model: `ModelInfo.to_dict()` of what made the rows, plus the absolute `path` of a file.
         blocks: (letter, first column, end column) of each branch, or None where columns have none.
         sources: the absolute files and folders that were embedded.
     """
@@ -142,7 +142,9 @@ class EmbeddingIndex:
         """The label of every row."""
         if self._database is None:
             return [None] * len(self)
-        rows = self._database.execute("SELECT label FROM pictures ORDER BY row LIMIT ?", (len(self),))
+        rows = self._database.execute(
+            "SELECT label FROM pictures ORDER BY row LIMIT ?", (len(self),)
+        )
         return [label for (label,) in rows]
 
     def known_labels(self) -> set[str]:
@@ -210,7 +212,7 @@ class EmbeddingIndex:
 
 
 class IndexBuilder:
-    """Writes both files under temporary names; `finish` renames them, leaving it early removes them.
+    """Writes both files under temporary names; `finish` renames them, leaving early removes them.
 
     Use as a context manager. One writer at a time: see `files.writer_lock`.
     """
@@ -410,7 +412,7 @@ def _read_header(path: Path) -> tuple[IndexHeader, sqlite3.Connection]:
     if facts.get("format") != FORMAT:
         database.close()
         raise MismatchError(
-            f"`{path}` has index format {facts.get('format')!r}; this version of cgd reads {FORMAT}",
+            f"`{path}` has index format {facts.get('format')!r}; this cgd reads {FORMAT}",
             hint="embed again with --rebuild, or use the version of cgd that wrote it",
         )
     blocks = facts["blocks"]

@@ -55,6 +55,7 @@ def remove_stride(stage: nn.Module) -> None:
 
 def imagenet_weights(name: Backbone) -> Any:
     """torchvision's first ImageNet weights of a backbone (`WeightsEnum` member, not loaded)."""
-    from torchvision import models
+    from torchvision.models._api import get_model_weights
 
-    return models.get_model_weights(name.value)["IMAGENET1K_V1"]  # type: ignore[index]
+    weights: Any = get_model_weights(name.value)
+    return weights["IMAGENET1K_V1"]

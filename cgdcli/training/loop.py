@@ -1,24 +1,20 @@
 """Job: train a CGD. `train` runs it; `Trainer.reports` is the same, step by step."""
 
-import logging
+import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from cgdcli.config import EmbedConfig, TrainConfig
 from cgdcli.datasets.folders import TrainingData, read_training_data
 from cgdcli.engines.torch_engine import TorchEngine, torch_device
-from cgdcli.errors import ImageError, MismatchError, TrainingError
+from cgdcli.errors import MismatchError, TrainingError
 from cgdcli.evaluation import evaluate_table
 from cgdcli.files import write_text, writer_lock
-from cgdcli.images.decoding import Pixels, read_image
-from cgdcli.images.loading import read_ahead, worker_count
-from cgdcli.images.transforms import train_pixels
 from cgdcli.model.cgd import CGD, freeze_batch_norm, normalize_pixels
 from cgdcli.reports import (
     EpochReport,
@@ -29,7 +25,7 @@ from cgdcli.reports import (
     StepReport,
     TrainReport,
 )
-from cgdcli.training.losses import batch_hard_triplet, smoothed_cross_entropy
+from cgdcli.training.batches import BatchReader
 from cgdcli.training.run import (
     data_digest,
     find_unfinished,
@@ -41,29 +37,15 @@ from cgdcli.training.run import (
     write_settings,
 )
 from cgdcli.training.sampler import ClassBatches
-from cgdcli.weights.checkpoint import Checkpoint, load_strictly
+from cgdcli.training.steps import initial_model, learning_rate, make_optimizer, step_losses
+from cgdcli.weights.checkpoint import Checkpoint
 from cgdcli.weights.loading import (
     RESULT_FILE,
-    download_backbone_weights,
     load_model,
-    read_backbone_weights,
     run_checkpoint,
 )
 
-logger = logging.getLogger("cgdcli")
-
 STEPS_BEFORE_A_FORECAST = 20
-
-
-@dataclass(frozen=True)
-class StepLosses:
-    """The losses of one batch: scalars with gradient, and detached figures."""
-
-    total: Tensor
-    class_loss: Tensor
-    triplet_loss: Tensor
-    active: Tensor
-    accuracy: Tensor
 
 
 def train(
@@ -94,44 +76,6 @@ def train(
         if on_report:
             on_report(report)
     raise AssertionError("a run ends with a TrainReport")
-
-
-def step_losses(model: CGD, images: Tensor, labels: Tensor, config: TrainConfig) -> StepLosses:
-    """Forward pass and both losses, weighted 1 : 1. images (B, 3, H, W), labels (B,) int64."""
-    output = model(images)
-    class_loss = smoothed_cross_entropy(
-        output.logits, labels, smoothing=config.smoothing, temperature=config.temperature
-    )
-    triplet = batch_hard_triplet(output.embedding, labels, margin=config.margin)
-    accuracy = (output.logits.detach().argmax(1) == labels).float().mean()
-    total = class_loss + triplet.loss
-    return StepLosses(total, class_loss, triplet.loss, triplet.active, accuracy)
-
-
-def make_optimizer(model: CGD, config: TrainConfig) -> torch.optim.Adam:
-    """The reference's: Adam over all parameters, no weight decay."""
-    return torch.optim.Adam(model.parameters(), lr=config.learning_rate)
-
-
-def learning_rate(config: TrainConfig, epoch: int) -> float:
-    """Of epoch 1, 2, ...: a tenth after 60 % and a hundredth after 80 % of the epochs."""
-    passed = sum(epoch > int(share * config.epochs) for share in (0.6, 0.8))
-    return config.learning_rate * 0.1**passed
-
-
-def initial_model(config: TrainConfig, classes: int) -> CGD:
-    """The network before training: heads drawn by the seed, the backbone's weights as asked."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        model = CGD(config.model_config(classes))
-    if config.backbone_weights == "none":
-        return model
-    if config.backbone_weights == "default":
-        trunk = download_backbone_weights(config.backbone)
-    else:
-        trunk = read_backbone_weights(Path(config.backbone_weights), config.backbone)
-    load_strictly(model.backbone, trunk, f"--backbone-weights {config.backbone_weights}")
-    return model
 
 
 class Trainer:
@@ -166,6 +110,7 @@ class Trainer:
             per_class=self.config.per_class,
             seed=self.config.seed,
         )
+        self.reader = BatchReader(self.data.train, self.batches, self.config)
         self.model = self._model()
         if not resume:
             self.run = new_run(runs, name, self.config)
@@ -175,7 +120,6 @@ class Trainer:
         self.epochs: list[EpochReport] = []
         self.seconds = 0.0
         self.evaluation_seconds = 0.0
-        self.skipped: dict[Path, str] = {}
 
     def reports(self) -> Iterator[Report]:
         """Run to the end: StartReport, then steps and epochs, then TrainReport."""
@@ -207,7 +151,7 @@ class Trainer:
         freeze_batch_norm(self.model)
         started, shown, steps = time.monotonic(), 0, 0
         sums = torch.zeros(5, dtype=torch.float64)
-        for step, (pixels, labels) in enumerate(self._read_batches(epoch), start=1):
+        for step, (pixels, labels) in enumerate(self.reader.epoch(epoch), start=1):
             figures = self._step(pixels, labels)
             if not figures.isfinite().all():
                 raise self._diverged(epoch, step)
@@ -229,14 +173,18 @@ class Trainer:
             )
         elapsed = time.monotonic() - started
         self.seconds += elapsed
-        means = (sums / steps).tolist()
+        loss, class_loss, triplet_loss, active, accuracy = (sums / steps).tolist()
         judged = self._evaluate()
         self.epochs.append(
             EpochReport(
                 epoch,
                 self.config.epochs,
                 learning_rate(self.config, epoch),
-                *means,
+                loss,
+                class_loss,
+                triplet_loss,
+                active,
+                accuracy,
                 images_per_second=shown / elapsed,
                 train_seconds=self.seconds,
                 evaluation=judged,
@@ -249,7 +197,7 @@ class Trainer:
         images = normalize_pixels(pixels.to(self.device), self.model.config)
         losses = step_losses(self.model, images, labels.to(self.device), self.config)
         self.optimizer.zero_grad(set_to_none=True)
-        losses.total.backward()
+        torch.autograd.backward(losses.total)
         self.optimizer.step()
         figures = (
             losses.total,
@@ -259,38 +207,6 @@ class Trainer:
             losses.accuracy,
         )
         return torch.stack([figure.detach() for figure in figures]).double().cpu()
-
-    def _read_batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """uint8 (B, H, W, 3) and labels; pictures that cannot be read are left out, and noted."""
-        batches = self.batches.epoch(epoch)
-        places = [(place, picture) for place, picture in enumerate(p for b in batches for p in b)]
-
-        def read(item: tuple[int, int]) -> Pixels | None:
-            return self._read(epoch, *item)
-
-        workers = worker_count(self.config.workers)
-        reads = read_ahead(read, places, workers=workers, ahead=2 * self.batches.batch_size)
-        for batch in batches:
-            pixels = [(next(reads), self.data.train.class_indices[picture]) for picture in batch]
-            good = [(p, label) for p, label in pixels if p is not None]
-            if len(good) < 2:
-                continue
-            yield (
-                torch.from_numpy(np.stack([p for p, _ in good])),
-                torch.tensor([label for _, label in good]),
-            )
-
-    def _read(self, epoch: int, place: int, picture: int) -> Pixels | None:
-        path = self.data.train.paths[picture]
-        # Drawn from seed, epoch and place: the same whichever thread reads it, and after a resume.
-        rng = np.random.default_rng((self.config.seed, epoch, place))
-        try:
-            return train_pixels(read_image(path)[0], self.config.image_size, rng)
-        except ImageError as error:
-            if path not in self.skipped:
-                self.skipped[path] = error.what
-                logger.warning("skipped: %s", error.what)
-            return None
 
     def _evaluate(self) -> RecallReport:
         started = time.monotonic()
@@ -312,14 +228,15 @@ class Trainer:
         pooled.backbone = self.model.backbone
         judged = self._judge(pooled)
         self.evaluation_seconds = time.monotonic() - started
-        nothing = dict.fromkeys(
-            ("loss", "class_loss", "triplet_loss", "active_triplets", "accuracy")
-        )
         return EpochReport(
             0,
             self.config.epochs,
             self.config.learning_rate,
-            **nothing,
+            loss=None,
+            class_loss=None,
+            triplet_loss=None,
+            active_triplets=None,
+            accuracy=None,
             images_per_second=None,
             train_seconds=0.0,
             evaluation=judged,
@@ -364,7 +281,7 @@ class Trainer:
                 "seconds": self.seconds,
                 "evaluation_seconds": self.evaluation_seconds,
                 "epochs": [e.to_dict() for e in self.epochs],
-                "skipped": {str(path): reason for path, reason in self.skipped.items()},
+                "skipped": {str(path): reason for path, reason in self.reader.skipped.items()},
             },
         )
 
@@ -372,7 +289,7 @@ class Trainer:
         state = load_state(self.run)
         if state["digest"] != self.digest:
             raise MismatchError(
-                f"the pictures in `{self.folder}` are not those that the run `{self.run}` began with",
+                f"the pictures in `{self.folder}` are not those that `{self.run}` began with",
                 hint="restore them, or start another run",
             )
         self.model.load_state_dict(state["model"], strict=True)
@@ -380,7 +297,7 @@ class Trainer:
         self.seconds = state["seconds"]
         self.evaluation_seconds = state["evaluation_seconds"]
         self.epochs = [_epoch_report(values) for values in state["epochs"]]
-        self.skipped = {Path(path): reason for path, reason in state["skipped"].items()}
+        self.reader.skipped = {Path(path): reason for path, reason in state["skipped"].items()}
         return int(state["epoch"])
 
     def _finish(self) -> TrainReport:
@@ -401,7 +318,9 @@ class Trainer:
             judged_on=self.data.judged_on,
             evaluation=chosen.evaluation,
             test=test,
-            skipped=tuple(SkippedImage(str(p), reason) for p, reason in self.skipped.items()),
+            skipped=tuple(
+                SkippedImage(str(p), reason) for p, reason in self.reader.skipped.items()
+            ),
         )
 
     def _start_report(self, done: int) -> StartReport:
@@ -419,7 +338,7 @@ class Trainer:
         )
 
     def _left(self, epoch: int, step: int, elapsed: float) -> float | None:
-        """Expected seconds to the end, by this epoch's pace; None while there is too little to go by."""
+        """Expected seconds to the end by this epoch's pace; None while it is too early to say."""
         if step < min(STEPS_BEFORE_A_FORECAST, self.batches.steps):
             return None
         left = self.config.epochs - epoch
@@ -444,11 +363,11 @@ def _epoch_report(values: dict[str, object]) -> EpochReport:
     if isinstance(judged, dict):
         recall = {int(rank): share for rank, share in judged["recall"].items()}
         skipped = tuple(SkippedImage(**entry) for entry in judged["skipped"])
-        values = values | {"evaluation": RecallReport(**judged | {"recall": recall, "skipped": skipped})}
+        values = values | {
+            "evaluation": RecallReport(**judged | {"recall": recall, "skipped": skipped})
+        }
     return EpochReport(**values)  # type: ignore[arg-type]
 
 
 def _json(report: TrainReport) -> str:
-    import json
-
     return json.dumps(report.to_dict(), indent=2) + "\n"

@@ -41,9 +41,7 @@ def batch_hard_triplet(embeddings: Tensor, labels: Tensor, *, margin: float) -> 
         embeddings: (B, D) float32, unit rows in training.
         labels: (B,) int64.
     """
-    distances_BB = torch.cdist(
-        embeddings, embeddings, compute_mode="donot_use_mm_for_euclid_dist"
-    )
+    distances_BB = torch.cdist(embeddings, embeddings, compute_mode="donot_use_mm_for_euclid_dist")
     same_BB = labels[:, None] == labels[None, :]
     # max and min, not amax and amin: among equal distances the gradient goes to one of them.
     positive = distances_BB.masked_fill(~same_BB, 0).max(1).values

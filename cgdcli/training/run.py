@@ -78,9 +78,7 @@ def find_unfinished(runs: Path, name: str | None) -> Path:
     states = sorted(runs.glob(f"*/{STATE_FILE}"), key=lambda file: file.stat().st_mtime)
     open_runs = [file.parent for file in states if not (file.parent / RESULT_FILE).is_file()]
     if not open_runs:
-        raise TrainingError(
-            f"`{runs}` holds no unfinished run", hint="start one: cgd train DATA"
-        )
+        raise TrainingError(f"`{runs}` holds no unfinished run", hint="start one: cgd train DATA")
     return open_runs[-1]
 
 
@@ -107,8 +105,8 @@ def read_settings(run: Path) -> Settings:
         values = tomllib.loads((run / SETTINGS_FILE).read_text(encoding="utf-8"))
         data = Path(values.pop("data")["path"])
         kinds = {"backbone": Backbone, "stride": StrideMode, "device": Device}
-        chosen = {key: kinds.get(key, lambda v: v)(value) for key, value in values.items()}
-        return Settings(TrainConfig(**chosen), data)
+        values |= {key: kind(values[key]) for key, kind in kinds.items()}
+        return Settings(TrainConfig(**values), data)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise TrainingError(
             f"the settings of the run `{run}` cannot be read: {error}",
@@ -119,10 +117,8 @@ def read_settings(run: Path) -> Settings:
 def write_metrics(run: Path, epochs: list[EpochReport]) -> None:
     """Write `metrics.csv` anew, one row an epoch; recall and mAP@R as fractions."""
     ranks = next((list(e.evaluation.recall) for e in epochs if e.evaluation), [])
-    plain = (
-        "epoch learning_rate loss class_loss triplet_loss active_triplets accuracy "
-        "images_per_second train_seconds is_best"
-    ).split()
+    plain = ["epoch", "learning_rate", "loss", "class_loss", "triplet_loss", "active_triplets"]
+    plain += ["accuracy", "images_per_second", "train_seconds", "is_best"]
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow([*plain, *(f"recall@{rank}" for rank in ranks), "map@r"])

@@ -71,7 +71,9 @@ class Checkpoint:
             "assumed": list(self.assumed),
             "training": self.training,
         }
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
+        tensors = {
+            name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()
+        }
         with atomic_path(path) as temporary:
             save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(metadata)})
         return print_of_it
@@ -159,6 +161,6 @@ def tensor_bytes(tensors: dict[str, Tensor]) -> list[TensorBytes]:
     entries = []
     for name, tensor in tensors.items():
         flat = tensor.detach().cpu().contiguous().reshape(-1)
-        data = memoryview(flat.view(torch.uint8).numpy())
+        data = memoryview(flat.view(torch.uint8).numpy())  # type: ignore[arg-type]
         entries.append((name, _DTYPE_NAMES[tensor.dtype], tuple(tensor.shape), data))
     return entries

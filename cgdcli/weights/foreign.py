@@ -191,7 +191,9 @@ def _is_zip(path: Path) -> bool:
 
 
 def _blocked(path: Path, error: Exception) -> CheckpointError:
-    names = sorted(set(re.findall(r"(?:GLOBAL|global|class|function) ([\w.]+\.[\w.]+)", str(error))))
+    names = sorted(
+        set(re.findall(r"(?:GLOBAL|global|class|function) ([\w.]+\.[\w.]+)", str(error)))
+    )
     if not names:
         return CheckpointError(
             f"`{path}` is not a PyTorch weights file, or is damaged: {_first_line(error)}",
@@ -235,7 +237,9 @@ def _strip_prefixes(
     names = {name: name for name in entries}
     while True:
         tensors = [short for name, short in names.items() if not _drop_reason(name, entries[name])]
-        prefix = next((p for p in PREFIXES if tensors and all(t.startswith(p) for t in tensors)), "")
+        prefix = next(
+            (p for p in PREFIXES if tensors and all(t.startswith(p) for t in tensors)), ""
+        )
         if not prefix:
             break
         stripped.append(prefix)

@@ -34,7 +34,7 @@ class TensorEntry:
 
 @dataclass(frozen=True)
 class Header:
-    """A parsed header: the tensors, our metadata (None in a foreign file), where the bytes begin."""
+    """A parsed header: tensors, our metadata (None in a foreign file), where the bytes begin."""
 
     path: Path
     tensors: dict[str, TensorEntry]
@@ -130,7 +130,9 @@ def _parse(path: Path, text: bytes) -> tuple[dict[str, TensorEntry], dict[str, A
         metadata = json.loads(strings[METADATA_KEY]) if METADATA_KEY in strings else None
         tensors = {
             name: TensorEntry(
-                str(entry["dtype"]), tuple(map(int, entry["shape"])), *map(int, entry["data_offsets"])
+                str(entry["dtype"]),
+                tuple(map(int, entry["shape"])),
+                *map(int, entry["data_offsets"]),
             )
             for name, entry in entries.items()
         }

@@ -99,7 +99,7 @@ def read_backbone_weights(path: Path, backbone: Backbone) -> dict[str, Tensor]:
 
 
 def download_backbone_weights(backbone: Backbone) -> dict[str, Tensor]:
-    """torchvision's IMAGENET1K_V1 weights, from its cache or its server; says size and target first.
+    """torchvision's IMAGENET1K_V1 weights, from its cache or its server; says size and place.
 
     Raises:
         CheckpointError: there is no network and no cached file.

@@ -36,7 +36,9 @@ def test_pictures_decode_and_resize_as_the_reference_did():
         image, file_hash = read_image(path)
         assert file_hash == facts["file_sha256"]
         assert hashlib.sha256(np.array(image).tobytes()).hexdigest() == facts["decoded_rgb_sha256"]
-        assert hashlib.sha256(array.tobytes()).hexdigest() == facts["resized_224x224x3_uint8_sha256"]
+        assert (
+            hashlib.sha256(array.tobytes()).hexdigest() == facts["resized_224x224x3_uint8_sha256"]
+        )
 
 
 @pytest.mark.parametrize(

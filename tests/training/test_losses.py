@@ -9,8 +9,8 @@ from reference import PICTURES, config_state_dict, noise, outputs
 from cgdcli.config import TrainConfig
 from cgdcli.conversion import convert_weights
 from cgdcli.model.cgd import freeze_batch_norm, normalize_pixels
-from cgdcli.training.loop import make_optimizer, step_losses
 from cgdcli.training.losses import batch_hard_triplet, smoothed_cross_entropy
+from cgdcli.training.steps import make_optimizer, step_losses
 from cgdcli.weights.loading import load_model
 
 SMALL = outputs()["small"]

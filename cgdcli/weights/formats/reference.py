@@ -1,7 +1,7 @@
 """The reference, leftthomas/CGD: a trunk as `nn.Sequential`, so that names are positions."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from cgdcli.weights.formats import Format
@@ -14,7 +14,7 @@ _TRUNK = {
     "6": "layer3",
     "7": "layer4",
 }
-_RULES = (
+_RULES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
     (re.compile(r"features\.([014567])\.(.+)"), lambda m: f"backbone.{_TRUNK[m[1]]}.{m[2]}"),
     (re.compile(r"main_modules\.(\d+)\.0\.weight"), lambda m: f"branches.{m[1]}.weight"),
     (re.compile(r"auxiliary_module\.0\.(\w+)"), lambda m: f"classifier.batch_norm.{m[1]}"),

@@ -1,0 +1,79 @@
+"""`cgd evaluate`: Recall@K and mAP@R of a model on folders, or of an index."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cgdcli.cli.options import (
+    DeviceOption,
+    JsonOption,
+    ModelOption,
+    QuietOption,
+    VerboseOption,
+    WorkersOption,
+    argument,
+    option,
+)
+from cgdcli.cli.output import Output
+from cgdcli.config import RECALL_RANKS, EmbedConfig
+from cgdcli.errors import ConfigError
+
+EXIT_SKIPPED = 3
+
+
+def evaluate(
+    data: Annotated[Path | None, argument(help="A folder of class folders.")] = None,
+    model: ModelOption = None,
+    index: Annotated[Path | None, option(help="An index whose rows have labels.")] = None,
+    query: Annotated[Path | None, option(help="Class folders to ask with.")] = None,
+    gallery: Annotated[Path | None, option(help="Class folders to search in.")] = None,
+    ranks: Annotated[str, option(help="The Ks of Recall@K, separated by commas.")] = ",".join(
+        map(str, RECALL_RANKS)
+    ),
+    batch_size: Annotated[int, option(min=1, help="Pictures a forward pass.")] = (
+        EmbedConfig.batch_size
+    ),
+    workers: WorkersOption = EmbedConfig.workers,
+    device: DeviceOption = EmbedConfig.device,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> int:
+    """Measure Recall@K and mAP@R: all against all without self, or query against gallery.
+
+    A hit is a row with the query's label. mAP@R is the mean over queries of 1/R sum P(i) rel(i),
+    i up to R, the number of other rows with the query's label.
+    """
+    from cgdcli.evaluation import evaluate as measure
+    from cgdcli.views.tables import recall_table
+
+    out = Output(quiet=quiet, verbose=verbose)
+    with out.progress("embedding") as on_progress:
+        report = measure(
+            data,
+            model=model,
+            index=index,
+            query=query,
+            gallery=gallery,
+            ranks=_ranks(ranks),
+            config=EmbedConfig(batch_size=batch_size, workers=workers, device=device),
+            on_progress=on_progress,
+        )
+    for skipped in report.skipped:
+        out.warn(f"skipped {skipped.path}: {skipped.reason}")
+    if as_json:
+        out.json(report.to_dict())
+    else:
+        out.show(recall_table(report))
+    return EXIT_SKIPPED if report.skipped else 0
+
+
+def _ranks(text: str) -> list[int]:
+    try:
+        ranks = sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        ranks = [0]
+    if ranks[0] < 1:
+        raise ConfigError(
+            f"--ranks {text!r} is not a list of whole numbers from 1", hint="try --ranks 1,2,4,8"
+        )
+    return ranks

@@ -1,0 +1,38 @@
+"""`cgd inspect`: what is this file?"""
+
+from pathlib import Path
+from typing import Annotated
+
+from cgdcli.cli.options import JsonOption, QuietOption, VerboseOption, argument, option
+from cgdcli.cli.output import Output
+
+
+def inspect(
+    file: Annotated[Path, argument(help="A checkpoint, a run, an index or foreign weights.")],
+    rows: Annotated[
+        bool, option("--rows", help="Print the index's table, one JSON object a line.")
+    ] = False,
+    as_csv: Annotated[bool, option("--csv", help="With --rows: as CSV.")] = False,
+    skipped: Annotated[
+        bool, option("--skipped", help="Print the pictures the index skipped, and why.")
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Say what a file is: its kind, configuration, fingerprint, sizes, rows."""
+    from cgdcli.inspection import index_rows, inspect_file, rows_as_csv, rows_as_json_lines
+    from cgdcli.views.tables import inspect_table
+
+    out = Output(quiet=quiet, verbose=verbose)
+    if rows:
+        out.lines((rows_as_csv if as_csv else rows_as_json_lines)(index_rows(file)))
+        return
+    report = inspect_file(file)
+    if skipped:
+        entries = report.facts.get("skipped", [])
+        out.lines(f"{entry['path']}\t{entry['reason']}\n" for entry in entries)
+    elif as_json:
+        out.json(report.to_dict())
+    else:
+        out.show(inspect_table(report))

@@ -1,0 +1,36 @@
+"""Options that several commands share, and the way every option is declared."""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cgdcli.config import Device
+
+# Each option is also CGD_<COMMAND>_<OPTION>; `cgd --help` says so once instead of on every line.
+option = partial(typer.Option, show_envvar=False)
+argument = partial(typer.Argument, show_envvar=False)
+
+QuietOption = Annotated[
+    bool, option("--quiet", "-q", help="Say nothing but errors and the result.")
+]
+VerboseOption = Annotated[bool, option("--verbose", "-v", help="Say more.")]
+JsonOption = Annotated[bool, option("--json", help="Print the result as JSON.")]
+DeviceOption = Annotated[Device, option(help="Where to compute.")]
+ForceOption = Annotated[bool, option("--force", help="Replace an existing output file.")]
+WorkersOption = Annotated[
+    int, option(min=0, help="Threads that read pictures; 0: as many as cores, at most 8.")
+]
+ModelOption = Annotated[
+    str | None,
+    option(
+        "--model",
+        help="A checkpoint, a run's folder, a torchvision weights file, or a backbone such as "
+        "resnet50 (pretrained, untrained: its pooled descriptors). Default: $CGD_MODEL, else the "
+        "newest finished run under ./runs.",
+    ),
+]
+RootOption = Annotated[
+    Path | None, option("--root", help="Look for the index's pictures in this folder first.")
+]

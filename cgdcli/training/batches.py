@@ -1,0 +1,59 @@
+"""Reading an epoch's pictures ahead of the network, cropped and flipped."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cgdcli.config import TrainConfig
+from cgdcli.datasets.table import ImageTable
+from cgdcli.errors import ImageError
+from cgdcli.images.decoding import Pixels, read_image
+from cgdcli.images.loading import read_ahead, worker_count
+from cgdcli.images.transforms import train_pixels
+from cgdcli.training.sampler import ClassBatches
+
+logger = logging.getLogger("cgdcli")
+
+
+class BatchReader:
+    """The batches of `ClassBatches` as pixels; `skipped` says which pictures could not be read."""
+
+    def __init__(self, table: ImageTable, batches: ClassBatches, config: TrainConfig) -> None:
+        self.table, self.batches, self.config = table, batches, config
+        self.skipped: dict[Path, str] = {}
+
+    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """uint8 (B, H, W, 3) and labels (B,) of each batch with at least two readable pictures."""
+        batches = self.batches.epoch(number)
+        places = enumerate(picture for batch in batches for picture in batch)
+
+        def read(item: tuple[int, int]) -> Pixels | None:
+            return self._read(number, *item)
+
+        workers = worker_count(self.config.workers)
+        reads = read_ahead(read, places, workers=workers, ahead=2 * self.batches.batch_size)
+        for batch in batches:
+            pixels = [(next(reads), self.table.class_indices[picture]) for picture in batch]
+            good = [(p, label) for p, label in pixels if p is not None]
+            if len(good) < 2:  # no batch statistics, no pair
+                continue
+            yield (
+                torch.from_numpy(np.stack([p for p, _ in good])),
+                torch.tensor([label for _, label in good]),
+            )
+
+    def _read(self, epoch: int, place: int, picture: int) -> Pixels | None:
+        path = self.table.paths[picture]
+        # Drawn from seed, epoch and place: the same whichever thread reads it, and after a resume.
+        rng = np.random.default_rng((self.config.seed, epoch, place))
+        try:
+            return train_pixels(read_image(path)[0], self.config.image_size, rng)
+        except ImageError as error:
+            if path not in self.skipped:
+                self.skipped[path] = error.what
+                logger.warning("skipped: %s", error.what)
+            return None

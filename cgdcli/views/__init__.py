@@ -1,0 +1,1 @@
+"""Floor 7: a report in, something to look at out. No torch."""
