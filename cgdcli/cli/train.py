@@ -83,7 +83,7 @@ def train(
     `best` is chosen on val, else on classes held out of train, never on test, which is judged once
     at the end. The reference's ResNet-50 line:
 
-    cgd train data/ --backbone resnet50 --embedding-dim 1536
+    cgd train data/ --backbone resnet50 --embedding-dim 1536 --batch-size 128
     """
     from cgdcli.training.loop import train as run
     from cgdcli.views.tables import train_lines

@@ -28,15 +28,15 @@ class TorchEngine:
         return rows
 
 
-def torch_device(device: Device) -> torch.device:
-    """The device meant; `auto` prefers CUDA, then MPS, then the CPU.
+def torch_device(device: Device, *, allow_mps: bool = True) -> torch.device:
+    """The device meant; `auto` prefers CUDA, then MPS where allowed, then the CPU.
 
     Raises:
         ConfigError: it is not there.
     """
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if device is Device.auto:
-        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+        return torch.device("cuda" if cuda else "mps" if mps and allow_mps else "cpu")
     if (device is Device.cuda and not cuda) or (device is Device.mps and not mps):
         raise ConfigError(
             f"--device {device} is not available: this PyTorch ({torch.__version__}) sees none",

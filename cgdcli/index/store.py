@@ -5,6 +5,7 @@ may see halves of two generations; a checksum over sampled rows tells, and it tr
 """
 
 import contextlib
+import glob
 import json
 import os
 import sqlite3
@@ -229,8 +230,10 @@ class IndexBuilder:
             tag = f".{os.getpid()}.tmp"
             self._npy = self.path.with_name(f".{self.path.name}{tag}")
             self._sqlite = self.path.with_name(f".{sidecar(self.path).name}{tag}")
-            for temporary in (self._npy, self._sqlite):
-                temporary.unlink(missing_ok=True)
+            for final, temporary in ((self.path, self._npy), (sidecar(self.path), self._sqlite)):
+                # What a killed writer left; we hold the lock, so nobody is writing it.
+                for left in final.parent.glob(f".{glob.escape(final.name)}.*.tmp"):
+                    left.unlink(missing_ok=True)
                 self._stack.callback(temporary.unlink, missing_ok=True)
             self._writer = RowWriter(self._npy, self.dim)
             self._stack.callback(self._writer.abandon)

@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cgdcli.config import EmbedConfig, TrainConfig
+from cgdcli.config import Device, EmbedConfig, TrainConfig
 from cgdcli.datasets.folders import TrainingData, read_training_data
 from cgdcli.engines.torch_engine import TorchEngine, torch_device
-from cgdcli.errors import MismatchError, TrainingError
+from cgdcli.errors import ConfigError, MismatchError, TrainingError
 from cgdcli.evaluation import evaluate_table
 from cgdcli.files import write_text, writer_lock
-from cgdcli.model.cgd import CGD, freeze_batch_norm, normalize_pixels
+from cgdcli.model.cgd import CGD, freeze_batch_norm, meta_model, normalize_pixels
 from cgdcli.reports import (
     EpochReport,
     RecallReport,
@@ -97,9 +97,9 @@ class Trainer:
             self.config, self.folder = settings.config, Path(data or settings.data)
         else:
             if data is None:
-                raise TrainingError("no data to train on", hint="cgd train DATA")
+                raise ConfigError("no data to train on; DATA is missing", hint="cgd train DATA")
             self.config, self.folder = config or TrainConfig(), Path(data)
-        self.device = torch_device(self.config.device)
+        self.device = torch_device(self.config.device, allow_mps=False)
         self.data: TrainingData = read_training_data(
             self.folder, val_fraction=self.config.val_fraction, seed=self.config.seed
         )
@@ -147,8 +147,7 @@ class Trainer:
     def _epoch(self, epoch: int) -> Iterator[Report]:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, epoch)
-        self.model.train()
-        freeze_batch_norm(self.model)
+        self._to_training()
         started, shown, steps = time.monotonic(), 0, 0
         sums = torch.zeros(5, dtype=torch.float64)
         for step, (pixels, labels) in enumerate(self.reader.epoch(epoch), start=1):
@@ -206,25 +205,32 @@ class Trainer:
             losses.active,
             losses.accuracy,
         )
-        return torch.stack([figure.detach() for figure in figures]).double().cpu()
+        return torch.stack([figure.detach() for figure in figures]).cpu().double()
+
+    def _to_training(self) -> None:
+        """BatchNorm statistics of pretrained weights stay; of random ones there is none to keep.
+
+        (Drawn pictures, resnet18 from scratch: with frozen statistics the embedding collapsed.)
+        """
+        self.model.train()
+        if self.config.backbone_weights != "none":
+            freeze_batch_norm(self.model)
 
     def _evaluate(self) -> RecallReport:
         started = time.monotonic()
         report = self._judge(self.model)
-        self.model.train()
         self.evaluation_seconds = time.monotonic() - started
         return report
 
     def _judge(self, model: CGD) -> RecallReport:
-        engine = TorchEngine(model, self.config.device)
-        config = EmbedConfig(workers=self.config.workers, device=self.config.device)
+        engine = TorchEngine(model, Device(self.device.type))
+        config = EmbedConfig(workers=self.config.workers)
         return evaluate_table(engine, self.data.val, config)
 
     def _before_training(self) -> EpochReport:
         """Epoch 0: the backbone's pooled descriptors, what training has to beat."""
         started = time.monotonic()
-        with torch.device(self.device):
-            pooled = CGD(replace(self.model.config, embedding_dim=None, classes=0))
+        pooled = meta_model(replace(self.model.config, embedding_dim=None, classes=0))
         pooled.backbone = self.model.backbone
         judged = self._judge(pooled)
         self.evaluation_seconds = time.monotonic() - started
@@ -306,8 +312,8 @@ class Trainer:
         chosen = best[-1] if best else self.epochs[-1]
         test = None
         if self.data.test is not None:
-            engine = TorchEngine(load_model(model), self.config.device)
-            config = EmbedConfig(workers=self.config.workers, device=self.config.device)
+            engine = TorchEngine(load_model(model), Device(self.device.type))
+            config = EmbedConfig(workers=self.config.workers)
             test = replace(evaluate_table(engine, self.data.test, config), what="test")
         return TrainReport(
             run=self.run,

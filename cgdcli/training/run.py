@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import os
 import time
 import tomllib
 from dataclasses import dataclass
@@ -157,7 +158,7 @@ def data_digest(data: TrainingData, folder: Path) -> str:
     """SHA-256 of what is trained on: paths below `folder` and labels, in order."""
     digest = hashlib.sha256()
     for path, label in zip(data.train.paths, data.train.labels, strict=True):
-        name = path.relative_to(folder.absolute()) if path.is_absolute() else path
+        name = os.path.relpath(path, folder)
         digest.update(f"{name}\0{label}\0".encode(errors="surrogateescape"))
     return digest.hexdigest()
 

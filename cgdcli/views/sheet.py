@@ -12,7 +12,7 @@ from cgdcli.reports import Hit, QueryHits
 
 TILE, GAP, CAPTION, BORDER = 176, 14, 40, 5
 HITS_PER_LINE = 10
-PAPER, INK, FAINT = "#ffffff", "#1c2024", "#60666d"
+PAPER, TILE_GROUND, INK, FAINT = "#ffffff", "#eceef0", "#1c2024", "#60666d"
 RIGHT, WRONG, UNKNOWN = "#18794e", "#c62a2f", "#c1c8cd"  # AA contrast on paper for the first two
 
 
@@ -77,7 +77,7 @@ def _draw_hit(
     colour = UNKNOWN if right is None else RIGHT if right else WRONG
     _draw_tile(sheet, draw, hit.path, place, colour)
     label = f"label {hit.label}" if hit.label is not None else Path(hit.path).name
-    _caption(draw, place, f"{hit.rank}   {hit.similarity:.3f}", label, right)
+    _caption(draw, place, f"{hit.rank}   {hit.similarity:.4f}", label, right)
 
 
 def _draw_tile(
@@ -89,7 +89,8 @@ def _draw_tile(
 ) -> None:
     left, top = place
     side = TILE + 2 * BORDER
-    draw.rectangle((left, top, left + side - 1, top + side - 1), outline=colour, width=BORDER)
+    box = (left, top, left + side - 1, top + side - 1)
+    draw.rectangle(box, TILE_GROUND, outline=colour, width=BORDER)
     inside = (left + BORDER, top + BORDER)
     try:
         if path is None:

@@ -251,7 +251,7 @@ def _strip_prefixes(
 
 def _drop_reason(name: str, value: Any) -> str | None:
     if name.rsplit(".", 1)[-1] in PROFILER_ENTRIES:
-        return "profiler's counter (thop)"
+        return "counter of the profiler thop, not a weight"
     return None if isinstance(value, Tensor) else "not a tensor"
 
 
