@@ -7,9 +7,11 @@ its header. No torch here: `cgd --help` imports this module.
 import dataclasses
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import isfinite
 from typing import Any, Self, TypeVar
 
 from cgdcli.errors import ConfigError
+from cgdcli.words import counted
 
 
 class Backbone(StrEnum):
@@ -74,9 +76,15 @@ class Transform:
                 f"image size {self.image_size} is out of range: 32 to 4096 pixels",
                 hint="224 is what ImageNet backbones were trained with; try --image-size 224",
             )
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+        numbers = (*self.mean, *self.std)
+        if (
+            len(self.mean) != 3
+            or len(self.std) != 3
+            or not all(map(isfinite, numbers))
+            or (min(self.std) <= 0)
+        ):
             raise ConfigError(
-                f"mean {self.mean} and std {self.std} must be three numbers each, std above 0",
+                f"mean {self.mean} and std {self.std} want three finite numbers each, std above 0",
                 hint="leave them at ImageNet's values",
             )
 
@@ -110,15 +118,15 @@ class CGDConfig:
         if self.embedding_dim is not None and (
             self.embedding_dim < count or self.embedding_dim % count
         ):
-            nearest = max(1, round(self.embedding_dim / count)) * count
+            nearest = max(1, round((self.embedding_dim or 512) / count)) * count
             raise ConfigError(
-                f"embedding dimension {self.embedding_dim} does not divide evenly among the "
-                f"{count} descriptors of {self.descriptors}",
+                f"embedding dimension {self.embedding_dim} cannot be divided evenly among the "
+                f"{counted(count, 'descriptor')} of {self.descriptors}",
                 hint=f"try --embedding-dim {nearest}",
             )
-        if self.classes < 0 or self.gem_p < 1:
+        if self.classes < 0 or not 1 <= self.gem_p <= 100:
             raise ConfigError(
-                f"classes {self.classes} and gem_p {self.gem_p}: 0 or more, and 1 or more",
+                f"classes {self.classes} and gem_p {self.gem_p}: 0 or more, 1 or more (to 100)",
                 hint="leave them out for the defaults",
             )
 
@@ -185,6 +193,10 @@ class TrainConfig:
         _check_range("--workers", self.workers, 0, 256)
         _check_range("--val-fraction", self.val_fraction, 0, 0.9)
         _check_range("--learning-rate", self.learning_rate, 1e-12, 1e3)
+        _check_range("margin", self.margin, 0, 100)
+        _check_range("temperature", self.temperature, 1e-3, 1e3)
+        _check_range("smoothing", self.smoothing, 0, 0.999)
+        _check_range("--seed", self.seed, 0, 2**63 - 1)
         if self.per_class > self.batch_size:
             raise ConfigError(
                 f"--per-class {self.per_class} is larger than --batch-size {self.batch_size}",
@@ -264,7 +276,7 @@ def _check_range(option: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
         raise ConfigError(
             f"{option} {value} is out of range: {low:g} to {high:g}",
-            hint="see `cgd COMMAND --help` for the default",
+            hint=f"choose a value in that range, or leave {option} out for the default",
         )
 
 

@@ -52,7 +52,24 @@ def convert_weights(
         MismatchError: letters or dimension contradict the tensors.
         OutputError: the target exists (without `force`) or cannot be written.
     """
-    source = Path(source)
+    source, target = _checked_paths(Path(source), target, force)
+    weights = read_foreign(source)
+    config, assumed = _read_config(weights, descriptors, stride, image_size)
+    checkpoint = Checkpoint(
+        config,
+        {name: _at_rest(value) for name, value in weights.tensors.items()},
+        origin={"converted_from": source.name, "format": weights.format.name},
+        assumed=assumed,
+    )
+    # Strictly, into the config's own network, before anything is written.
+    model = checkpoint.model(f"`{source}`")
+    checkpoint = replace(checkpoint, tensors=dict(model.state_dict()))
+    written = checkpoint.save(target)
+    _verify(target, checkpoint)
+    return _report(weights, target, config, assumed, written)
+
+
+def _checked_paths(source: Path, target: Path | str | None, force: bool) -> tuple[Path, Path]:
     target = Path(target) if target is not None else source.with_suffix(".safetensors")
     if target.suffix != ".safetensors":
         target = target.with_name(target.name + ".safetensors")
@@ -66,31 +83,30 @@ def convert_weights(
             f"`{source}` is a cgd checkpoint already",
             hint=f"use it as it is: cgd embed IMAGES -o feats.npy --model '{source}'",
         )
-    weights = read_foreign(source)
-    config, assumed = _read_config(weights, descriptors, stride, image_size)
-    checkpoint = Checkpoint(
-        config,
-        {name: _at_rest(value) for name, value in weights.tensors.items()},
-        origin={"converted_from": source.name, "format": weights.format.name},
-        assumed=assumed,
-    )
-    model = checkpoint.model()  # strict, on the config's own network, before anything is written
-    checkpoint = replace(checkpoint, tensors=dict(model.state_dict()))
-    written = checkpoint.save(target)
-    _verify(target, checkpoint)
+    return source, target
+
+
+def _report(
+    weights: ForeignWeights,
+    target: Path,
+    config: CGDConfig,
+    assumed: tuple[str, ...],
+    fingerprint: str,
+) -> ConversionReport:
     return ConversionReport(
-        source=source,
+        source=weights.path,
         target=target,
         source_entries=weights.source_entries,
         kept=weights.kept,
         renamed=weights.renamed,
         dropped=weights.dropped,
         filled=weights.filled,
+        upcast=sum(value.dtype != _at_rest(value).dtype for value in weights.tensors.values()),
         wrapper=weights.wrapper,
         format=weights.format.name,
         config=config.to_dict(),
         assumed=assumed,
-        fingerprint=written,
+        fingerprint=fingerprint,
     )
 
 

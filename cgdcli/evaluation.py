@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from cgdcli.config import RECALL_RANKS, EmbedConfig
 from cgdcli.datasets.folders import read_class_folders, read_evaluation_data
 from cgdcli.datasets.table import ImageTable
-from cgdcli.embedding import Model, OnProgress, as_model, embed_files, open_index
 from cgdcli.engines import Engine, Rows
 from cgdcli.engines.torch_engine import TorchEngine
 from cgdcli.errors import ConfigError, DatasetError
 from cgdcli.index.exact import nearest
-from cgdcli.index.store import EmbeddingIndex
+from cgdcli.index.store import EmbeddingIndex, open_index
 from cgdcli.reports import RecallReport, SkippedImage
+from cgdcli.streaming import Model, OnProgress, as_model, embed_files
+from cgdcli.words import counted
 
 QUERIES_AT_ONCE = 1_024
 
@@ -44,11 +45,20 @@ def evaluate(
         DatasetError: no labels, or no readable pictures.
     """
     config = config or EmbedConfig()
+    if not ranks or min(ranks) < 1:
+        raise ConfigError(
+            f"ranks {list(ranks)}: whole numbers from 1 are wanted", hint="try 1, 2, 4, 8"
+        )
     given = [data is not None, index is not None, query is not None or gallery is not None]
     if sum(given) != 1 or (query is None) != (gallery is None):
         raise ConfigError(
             "one thing to evaluate is wanted: DATA, or --index, or --query with --gallery",
             hint="cgd evaluate DATA --model X, or cgd evaluate --index feats.npy",
+        )
+    if index is not None and model is not None:
+        raise ConfigError(
+            "an index is evaluated by its own rows; no model is used beside it",
+            hint="leave out --model, or give DATA instead of --index",
         )
     if index is not None:
         return evaluate_index(open_index(index), ranks)
@@ -135,6 +145,7 @@ def score(
         gallery=len(stored),
         labels=len(Counter(labels)),
         without_partner=len(rows) - partnered,
+        lonely_labels=tuple(sorted({labels[int(i)] for i in np.flatnonzero(relevant_Q == 0)})),
     )
 
 
@@ -162,7 +173,8 @@ def _embed_table(
             on_progress(len(labels) + len(skipped), len(table), len(skipped))
     if not rows:
         raise DatasetError(
-            f"none of the {len(table)} pictures could be read; the first: {skipped[0].reason}",
+            f"none of the {counted(len(table), 'picture')} could be read; the first: "
+            f"`{skipped[0].path}` {skipped[0].reason}",
             hint="check that the files are pictures",
         )
     return np.concatenate(rows), labels, tuple(skipped)

@@ -18,6 +18,11 @@ def check_output(target: Path, *, force: bool = False, what: str = "output") -> 
             and `force` is not set.
     """
     folder = target.parent
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(
+            f"cannot write {what} `{target}`: `{folder}` is a file, not a folder",
+            hint="choose another place",
+        )
     if not folder.is_dir():
         raise OutputError(
             f"cannot write {what} `{target}`: the folder `{folder}` does not exist",
@@ -26,7 +31,7 @@ def check_output(target: Path, *, force: bool = False, what: str = "output") -> 
     if target.is_dir():
         raise OutputError(
             f"cannot write {what} `{target}`: it is a folder; a file name is wanted",
-            hint=f"name a file in it, such as `{target / 'out'}`",
+            hint="name a file in it, or another name",
         )
     if not os.access(folder, os.W_OK):
         raise OutputError(

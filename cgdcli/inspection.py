@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cgdcli.errors import CGDError, CheckpointError, IndexFileError
+from cgdcli.index.records import index_path
 from cgdcli.index.store import EmbeddingIndex
 from cgdcli.reports import InspectReport
 from cgdcli.weights.header import Header, file_fingerprint, read_header
@@ -23,6 +24,8 @@ def inspect_file(path: Path | str) -> InspectReport:
     path = Path(path)
     if path.is_dir():
         return _inspect_folder(path)
+    if not path.exists():
+        path = index_path(path)  # `feats` for feats.npy
     if not path.exists():
         raise CheckpointError(
             f"`{path}` does not exist; a checkpoint or an index is wanted",
@@ -39,6 +42,11 @@ def inspect_file(path: Path | str) -> InspectReport:
 
 def index_rows(path: Path | str) -> Iterator[dict[str, Any]]:
     """The table of an index, row by row, as plain values."""
+    if Path(path).suffix not in ("", ".npy", ".sqlite"):
+        raise IndexFileError(
+            f"`{path}` is not an index: it has no rows",
+            hint="name one: cgd inspect feats.npy --rows",
+        )
     index = EmbeddingIndex.open(path)
     if index.header is None:
         raise IndexFileError(
@@ -144,8 +152,10 @@ def _inspect_foreign(path: Path) -> InspectReport:
         }
     except CGDError as error:
         facts["network"] = error.what
-    notes = (f"to use it: cgd convert-weights '{path}'",)
-    return InspectReport(path, f"weights of {weights.format.name}", facts, notes)
+    notes = [f"to use it: cgd convert-weights '{path}'"]
+    if weights.format.name.startswith("torchvision"):
+        notes.append(f"or as it is, by its pooled descriptors: --model '{path}'")
+    return InspectReport(path, f"weights of {weights.format.name}", facts, tuple(notes))
 
 
 def rows_as_csv(rows: Iterator[dict[str, Any]]) -> Iterator[str]:

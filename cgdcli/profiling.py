@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from cgdcli.config import DESCRIPTOR_NAMES, CGDConfig, ProfileConfig
-from cgdcli.embedding import Model, as_model
 from cgdcli.engines.torch_engine import torch_device
 from cgdcli.model.backbones import STAGES
 from cgdcli.model.cgd import CGD, meta_model
 from cgdcli.reports import ProfileReport, StageProfile
+from cgdcli.streaming import Model, as_model
 
 
 def profile_model(
@@ -34,7 +34,7 @@ def profile_model(
     convolutions and linear layers, for one picture; what is not is listed in `uncounted`.
     """
     config = config or ProfileConfig()
-    network = CGD(model).eval() if isinstance(model, CGDConfig) else as_model(model)
+    network = _random_network(model) if isinstance(model, CGDConfig) else as_model(model)
     stages, uncounted = count_stages(network.config)
     latency, p95, memory, memory_of = _measure(network, config)
     total = sum(p.numel() for p in network.parameters())
@@ -62,6 +62,11 @@ def profile_model(
         peak_memory_of=memory_of,
         embedding_dim=network.embedding_dim,
     )
+
+
+def _random_network(config: CGDConfig) -> CGD:
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers are not ours to draw
+        return CGD(config).eval()
 
 
 def count_stages(config: CGDConfig) -> tuple[tuple[StageProfile, ...], dict[str, int]]:
@@ -140,7 +145,7 @@ def _measure(model: CGD, config: ProfileConfig) -> tuple[float, float, int, str]
     home = next(model.parameters()).device
     model = model.to(device)
     size = model.config.transform.image_size
-    pixels = torch.randint(0, 256, (config.batch_size, size, size, 3), dtype=torch.uint8)
+    pixels = torch.full((config.batch_size, size, size, 3), 128, dtype=torch.uint8)
     synchronize: Callable[[], None] = lambda: None  # noqa: E731
     if device.type == "cuda":
         synchronize = torch.cuda.synchronize

@@ -114,7 +114,7 @@ class RecallReport(Report):
             a query without partner stays in the denominator, as in the reference.
         map_at_r: mean over the queries WITH a partner of 1/R sum_{i<=R} P(i) rel(i) (Musgrave et
             al. 2020); None where no query has one.
-        without_partner: queries whose label no other row has.
+        without_partner: queries whose label no other row has; `lonely_labels` are those labels.
     """
 
     recall: dict[int, float]
@@ -123,6 +123,7 @@ class RecallReport(Report):
     gallery: int
     labels: int
     without_partner: int
+    lonely_labels: tuple[str, ...] = ()
     what: str = ""
     skipped: tuple[SkippedImage, ...] = ()
 
@@ -237,7 +238,8 @@ class ProfileReport(Report):
 class ConversionReport(Report):
     """What became of every entry of a foreign file: kept + renamed + dropped = source_entries.
 
-    `filled` are counters (`num_batches_tracked`) that old files lack and that start at 0.
+    `filled` are counters (`num_batches_tracked`) that old files lack and that start at 0; `upcast`
+    counts the entries that were stored in half or double precision and are float32 now.
     """
 
     source: Path
@@ -247,6 +249,7 @@ class ConversionReport(Report):
     renamed: dict[str, str]
     dropped: dict[str, str]
     filled: tuple[str, ...]
+    upcast: int
     wrapper: str
     format: str
     config: dict[str, Any]

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgdcli.config import Device
-from cgdcli.embedding import Model, embed_files, model_info, open_index
 from cgdcli.engines.torch_engine import TorchEngine
-from cgdcli.errors import DatasetError, MismatchError
-from cgdcli.index.store import EmbeddingIndex
+from cgdcli.errors import ConfigError, DatasetError, MismatchError
+from cgdcli.index.store import EmbeddingIndex, open_index
 from cgdcli.model.cgd import CGD
 from cgdcli.reports import Hit, QueryHits, SearchReport, SkippedImage
+from cgdcli.streaming import Model, embed_files, model_info
 from cgdcli.weights.loading import find_by_fingerprint, load_model
 
 logger = logging.getLogger("cgdcli")
@@ -61,6 +61,13 @@ def search_images(
         MismatchError: the model is not the index's, or branches are wanted of an index whose
             columns have none.
     """
+    if k < 1:
+        raise ConfigError(f"{k} hits are wanted; at least 1", hint="try k=10")
+    if root is not None and not root.is_dir():
+        raise DatasetError(
+            f"--root `{root}` is not a folder; the folder that holds the pictures is wanted",
+            hint="leave it out to look where they were",
+        )
     stored = open_index(index, root)
     blocks = _blocks(stored) if explain else None
     asked, skipped = _read_queries([str(q) for q in queries], stored, model, device)
@@ -105,9 +112,11 @@ def model_of_index(index: EmbeddingIndex, model: Model, runs: Path = Path("runs"
     network = model if isinstance(model, CGD) else load_model(model)
     found = model_info(network)
     if found.fingerprint != wanted:
+        made_by = index.header.model["source"]
+        same = f"{made_by} as it was then" if made_by == found.source else made_by
         raise MismatchError(
             f"the model {found.source} ({found.fingerprint[:12]}) did not make `{index.path}`; "
-            f"that was {index.header.model['source']} ({wanted[:12]})",
+            f"that was {same} ({wanted[:12]})",
             hint="search with the index's own model, or embed the pictures again with this one",
         )
     return network
@@ -197,8 +206,9 @@ def _checked_file(name: str) -> Path:
 
 def _query_row(index: EmbeddingIndex, number: int) -> Query:
     if number >= len(index):
+        rows = f"whose rows are 0 to {len(index) - 1}" if len(index) else "which has no rows"
         raise DatasetError(
-            f"query row:{number} is not in `{index.path}`, whose rows are 0 to {len(index) - 1}",
+            f"query row:{number} is not in `{index.path}`, {rows}",
             hint="see the rows with `cgd inspect " + str(index.path) + " --rows`",
         )
     picture, file = index.picture(number), index.file(number)

@@ -1,6 +1,90 @@
 import os
+import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+# What follows serves tests/cli: one tiny model for the whole session, trained by a real process.
+
+# Two threads that spin on two shared cores wait for each other thirty times longer than they work.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+sys.path.insert(0, str(Path(__file__).parent / "cli"))
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A folder in which the four lines have been run, and how each of them ended."""
+
+    folder: Path
+    ran: dict
+
+    @property
+    def run(self) -> Path:
+        return next((self.folder / "runs").iterdir())
+
+    @property
+    def model(self) -> Path:
+        return self.run / "last.safetensors"
+
+    @property
+    def index(self) -> Path:
+        return self.folder / "feats.npy"
+
+    def copy_index(self, folder: Path) -> Path:
+        """The index alone, elsewhere; the pictures and the model stay where they are."""
+        for suffix in (".npy", ".sqlite"):
+            shutil.copy(self.index.with_suffix(suffix), folder)
+        return folder / self.index.name
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory):
+    """The four lines of the README, one after the other, in a fresh folder, as real processes."""
+    import torch
+    from cli_toys import TINY, draw, draw_classes, process
+    from reference import polluted
+
+    folder = tmp_path_factory.mktemp("toy")
+    draw_classes(folder / "data", "red green blue yellow", 3)
+    draw_classes(folder / "imgs", "red green blue", 3, first=10)
+    draw(folder / "query.jpg", "red", 50)
+    torch.save(polluted("resnet18_SG_256_21", "0.0.31.post2005241907"), folder / "old.pth")
+    ran = {
+        "train": process("train", "data/", *TINY, "--epochs", "1", cwd=folder),
+        "embed": process("embed", "imgs/", "-o", "feats.npy", cwd=folder),
+        "search": process("search", "query.jpg", "--index", "feats.npy", cwd=folder),
+        "convert-weights": process("convert-weights", "old.pth", cwd=folder),
+    }
+    return Toy(folder, ran)
+
+
+@pytest.fixture
+def cgd(capfd, monkeypatch):
+    """`cgd(...)` in this process, through `main`, which includes the error handling."""
+    from cli_toys import Ran
+
+    for name in list(os.environ):
+        if name.startswith("CGD_") or name in ("NO_COLOR", "CLICOLOR_FORCE"):
+            monkeypatch.delenv(name)
+
+    def run(*arguments):
+        from cgdcli.cli import main
+
+        capfd.readouterr()
+        code = main([str(argument) for argument in arguments])
+        return Ran(code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def in_toy(toy, monkeypatch):
+    """The toy, with its folder as the current one; to be read only."""
+    monkeypatch.chdir(toy.folder)
+    return toy

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -68,30 +69,37 @@ class Terminated(BaseException):
     """SIGTERM arrived."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one return per way to end
     """Run `cgd` with `argv` (without the program's name) and return its exit code."""
     command = typer.main.get_command(app)
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         with _sigterm_as_exception():
-            result = command.main(arguments, prog_name="cgd", standalone_mode=False)
+            result = command.main(arguments or ["--help"], prog_name="cgd", standalone_mode=False)
             sys.stdout.flush()
-            return result if isinstance(result, int) else 0
     except CGDError as error:
-        typer.echo(f"error: {error.what}\nhint: {error.hint}", err=True)
-        return error.exit_code
+        return _failed(error.exit_code, error.what, error.hint)
     except UsageFailure as error:
         return _usage_error(error, arguments)
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):
         # The reader of our output has gone (`cgd search ... | head -1`): nothing to complain of.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Typer turns that error into SystemExit, which it raises for nothing else here.
+        _drop_stdout()
         return 0
-    except (KeyboardInterrupt, typer.Abort):
-        typer.echo("stopped by Ctrl-C", err=True)
-        return EXIT_CTRL_C
+    except OSError as error:
+        # What the jobs expect they word themselves; what is left is stdout on a full disk and such.
+        _drop_stdout()
+        where = f"`{error.filename}`" if error.filename else "the result"
+        why = error.strerror or error
+        return _failed(1, f"cannot read or write {where}: {why}", "check the free space there")
     except Terminated:
         typer.echo("stopped by SIGTERM", err=True)
         return EXIT_SIGTERM
+    if result == EXIT_CTRL_C:  # Typer's answer to KeyboardInterrupt
+        typer.echo("stopped by Ctrl-C", err=True)
+    if not arguments:  # the help has been shown; a command was wanted
+        return 2
+    return result if isinstance(result, int) else 0
 
 
 def run() -> None:
@@ -99,20 +107,40 @@ def run() -> None:
     sys.exit(main())
 
 
-def _usage_error(error: BaseException, arguments: list[str]) -> int:
+def _failed(exit_code: int, what: str, hint: str) -> int:
+    """The two lines of an expected failure, on stderr."""
+    typer.echo(f"error: {what}\nhint: {hint}", err=True)
+    return exit_code
+
+
+def _drop_stdout() -> None:
+    """What is still buffered has nowhere to go; at exit Python would try again and complain."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _usage_error(error: Exception, arguments: list[str]) -> int:
     message = getattr(error, "format_message", lambda: str(error))()
-    if not message:  # no arguments at all: the help has been printed
-        return 2
-    known = {
-        name or f.__name__
-        for name, f in ((c.name, c.callback) for c in app.registered_commands)
-        if f
-    }
-    named = next((word for word in arguments if word in known), "")
-    typer.echo(
-        f"error: {message}\nhint: see `{' '.join(['cgd', *named.split()])} --help`", err=True
-    )
-    return int(getattr(error, "exit_code", 2))
+    message = re.sub(r"Value error, |, unable to parse string as an? \w+|\.$", "", message)
+    value = _given_value(getattr(error, "param", None), arguments)
+    if value is not None and repr(value) not in message:
+        message += f" (given: {value!r})"
+    named = [word for word in arguments[:1] if not word.startswith("-")]
+    command = [] if message.startswith("No such command") else named
+    hint = f"see `{' '.join(['cgd', *command, '--help'])}`"
+    return _failed(getattr(error, "exit_code", 2), message, hint)
+
+
+def _given_value(parameter: object, arguments: list[str]) -> str | None:
+    """What was typed, or set in the environment, for an option; Typer's message leaves it out."""
+    for name in getattr(parameter, "opts", ()):
+        for place, word in enumerate(arguments):
+            if word == name and place + 1 < len(arguments):
+                return arguments[place + 1]
+            if word.startswith(f"{name}="):
+                return word.split("=", 1)[1]
+    command, option = arguments[0].replace("-", "_"), getattr(parameter, "name", "")
+    return os.environ.get(f"CGD_{command}_{option}".upper())
 
 
 @contextlib.contextmanager

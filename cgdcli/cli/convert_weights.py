@@ -1,5 +1,6 @@
 """`cgd convert-weights`: a foreign weights file becomes a cgd checkpoint."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -54,4 +55,4 @@ def convert_weights(
         out.json(report.to_dict() | {"written_entries": report.written_entries})
         return
     out.lines(line + "\n" for line in conversion_lines(report))
-    out.say(f"next: cgd embed IMAGES -o feats.npy --model {report.target}")
+    out.say(f"next: cgd embed IMAGES -o feats.npy --model {shlex.quote(str(report.target))}")

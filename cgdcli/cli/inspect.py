@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cgdcli.cli.options import JsonOption, QuietOption, VerboseOption, argument, option
 from cgdcli.cli.output import Output
+from cgdcli.errors import ConfigError, IndexFileError
 
 
 def inspect(
@@ -20,17 +21,27 @@ def inspect(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Say what a file is: its kind, configuration, fingerprint, sizes, rows."""
+    """Say what a file is: its kind, configuration, fingerprint, sizes, rows.
+
+    Example: cgd inspect feats.npy --rows --csv
+    """
     from cgdcli.inspection import index_rows, inspect_file, rows_as_csv, rows_as_json_lines
     from cgdcli.views.tables import inspect_table
 
     out = Output(quiet=quiet, verbose=verbose)
+    if as_csv and not rows:
+        raise ConfigError("--csv is a form of --rows and does nothing alone", hint="--rows --csv")
     if rows:
         out.lines((rows_as_csv if as_csv else rows_as_json_lines)(index_rows(file)))
         return
     report = inspect_file(file)
     if skipped:
-        entries = report.facts.get("skipped", [])
+        if "skipped" not in report.facts:
+            raise IndexFileError(
+                f"`{file}` is a {report.kind}; only an index with a .sqlite knows of skipped ones",
+                hint="name an index: cgd inspect feats.npy --skipped",
+            )
+        entries = report.facts["skipped"]
         out.lines(f"{entry['path']}\t{entry['reason']}\n" for entry in entries)
     elif as_json:
         out.json(report.to_dict())

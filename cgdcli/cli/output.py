@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from cgdcli.embedding import OnProgress
+    from cgdcli.streaming import OnProgress
 
 # A plain line now and then, where a bar would be a thousand lines of a log file.
 SECONDS_BETWEEN_LINES = 10.0
@@ -50,13 +50,16 @@ class Output:
 
     def json(self, value: Any) -> None:
         """The result as JSON, on stdout."""
-        sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        text = json.dumps(value, indent=2, ensure_ascii=False)
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            text = json.dumps(value, indent=2)  # a file name that is no UTF-8: escaped, not broken
+        self.lines([text + "\n"])
 
     def lines(self, lines: Iterable[str]) -> None:
         """The result as plain lines, on stdout; odd names come out as their bytes."""
         sys.stdout.flush()
         for line in lines:
-            sys.stdout.buffer.write(os.fsencode(line))
+            sys.stdout.buffer.write(line.encode("utf-8", "surrogateescape"))
         sys.stdout.buffer.flush()
 
     @contextmanager
@@ -64,7 +67,7 @@ class Output:
         """A callback for pictures done: a bar in a terminal, else a plain line now and then."""
         if self.quiet:
             yield None
-        elif self.stderr.is_terminal:
+        elif sys.stderr.isatty():  # not is_terminal: CLICOLOR_FORCE brings colour, no cursor codes
             with _bar(self.stderr, what) as update:
                 yield update
         else:

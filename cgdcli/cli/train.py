@@ -111,7 +111,7 @@ def _refuse_settings(context: typer.Context, names: dict[str, object]) -> None:
     """A resumed run has its own settings; an option that would do nothing is an error."""
     for name in names:
         source = context.get_parameter_source(name)
-        if source is not None and source.name != "DEFAULT":
+        if source is not None and source.name == "COMMANDLINE":
             raise ConfigError(
                 f"--{name.replace('_', '-')} cannot be changed on --resume: the run keeps the "
                 "settings it began with",

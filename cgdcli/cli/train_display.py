@@ -1,6 +1,9 @@
 """How a training run is shown: a live line in a terminal, plain lines elsewhere."""
 
+import shlex
+import sys
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,13 +18,13 @@ class TrainDisplay:
 
     def __init__(self, output: Output) -> None:
         self.output = output
-        self.run: str | None = None
+        self.run: Path | None = None
         self.forecast_said = False
         self.last_line = time.monotonic()
         self._status: Any = None
 
     def __enter__(self) -> Self:
-        if self.output.stderr.is_terminal and not self.output.quiet:
+        if sys.stderr.isatty() and not self.output.quiet:
             self._status = self.output.stderr.status("preparing")
             self._status.start()
         return self
@@ -35,14 +38,17 @@ class TrainDisplay:
         if self._status is not None:
             self._status.stop()
         if kind is not None and not issubclass(kind, Exception) and self.run is not None:
-            self.output.warn(f"stopped; go on with: cgd train --resume --name {self.run}")
+            line = ["cgd", "train", "--resume", "--name", self.run.name]
+            if self.run.parent != Path("runs"):
+                line += ["--runs", str(self.run.parent)]
+            self.output.warn(f"stopped; go on with: {shlex.join(line)}")
 
     def show(self, report: Report) -> None:
         """Show one report."""
         from cgdcli.views.tables import epoch_line, start_lines
 
         if isinstance(report, StartReport):
-            self.run = report.run.name
+            self.run = report.run
             self.output.say(*start_lines(report))
             self._update("judging the backbone before training")
         elif isinstance(report, StepReport):

@@ -14,6 +14,7 @@ from pathlib import Path
 from cgdcli.datasets.table import ImageTable
 from cgdcli.errors import DatasetError
 from cgdcli.images.finding import FoundImage, find_images
+from cgdcli.words import counted
 
 SPLITS = ("train", "val", "test")
 FEWEST_CLASSES_TO_HOLD_OUT = 10
@@ -54,9 +55,9 @@ def read_class_folders(folder: Path) -> ImageTable:
     labelled = [(path, label) for path, label in rows if label]
     if not labelled:
         if rows:
-            found = f"has {len(rows)} pictures but no class folders"
+            found = f"has {counted(len(rows), 'picture')} but no class folders"
         elif listing.passed_over:
-            found = f"has no picture in {listing.passed_over} files"
+            found = f"has no picture in {counted(listing.passed_over, 'file')}"
         else:
             found = "is empty"
         raise DatasetError(
@@ -83,7 +84,9 @@ def read_training_data(folder: Path, *, val_fraction: float, seed: int) -> Train
     else:
         train, val, test = read_class_folders(folder), None, None
     if train.left_out:
-        notes.append(f"{train.left_out} pictures lie beside the class folders: they are left out")
+        notes.append(
+            f"left out, as they lie beside the class folders: {counted(train.left_out, 'picture')}"
+        )
     held_out: tuple[str, ...] = ()
     if val is not None:
         judged_on = "val"
@@ -111,8 +114,8 @@ def read_evaluation_data(folder: Path) -> tuple[ImageTable, str]:
 
 
 def hold_out_classes(classes: tuple[str, ...], fraction: float, seed: int) -> tuple[str, ...]:
-    """Draw `fraction` of the classes, at least two, by `seed`; sorted."""
-    count = max(2, round(fraction * len(classes)))
+    """Draw `fraction` of the classes by `seed`, at least two, and leave at least two; sorted."""
+    count = min(max(2, round(fraction * len(classes))), len(classes) - 2)
     return tuple(sorted(random.Random(seed).sample(sorted(classes), count)))
 
 
@@ -145,24 +148,32 @@ def read_label_table(table: Path, images: Iterable[FoundImage]) -> list[str | No
         DatasetError: the file cannot be read or lacks the two columns.
     """
     try:
-        with table.open(newline="", encoding="utf-8") as handle:
+        with table.open(newline="", encoding="utf-8-sig") as handle:  # Excel begins with a mark
             reader = csv.DictReader(handle)
-            if not {"path", "label"} <= set(reader.fieldnames or ()):
+            columns = list(reader.fieldnames or ())
+            if not {"path", "label"} <= set(columns):
                 raise DatasetError(
-                    f"`{table}` has the columns {reader.fieldnames}; `path` and `label` are wanted",
+                    f"`{table}` has the columns {', '.join(columns) or '(none)'}; `path` and "
+                    "`label` are wanted",
                     hint="write a first line: path,label",
                 )
-            by_path = {os.path.normpath(row["path"]): row["label"] for row in reader}
+            by_path = {os.path.normpath(row["path"]): row["label"] or None for row in reader}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(
-            f"cannot read the label table `{table}`: {error}",
+            f"cannot read the label table `{table}`: {getattr(error, 'strerror', None) or error}",
             hint="--labels takes `folder`, `none` or a CSV file with columns path,label",
         ) from error
-    labels = []
+    labels, matched = [], 0
     for image in images:
         beside = os.path.relpath(image.file, table.absolute().parent)
-        names = (image.path, beside, str(image.file))
-        labels.append(next((by_path[name] for name in names if name in by_path), None))
+        found = [by_path[n] for n in (image.path, beside, str(image.file)) if n in by_path]
+        labels.append(found[0] if found else None)
+        matched += bool(found)
+    if not matched:
+        raise DatasetError(
+            f"not one of the {len(by_path)} paths in `{table}` is a picture that was found",
+            hint="write paths as they stand below the folder to embed, or from the table's folder",
+        )
     return labels
 
 
@@ -203,8 +214,8 @@ def _hold_out(
 def _check_trainable(folder: Path, train: ImageTable) -> None:
     if len(train.classes) < 2:
         raise DatasetError(
-            f"`{folder}` has {len(train.classes)} class to train on; at least 2 are wanted, "
-            "since the network learns from what differs",
+            f"`{folder}` has {counted(len(train.classes), 'class', 'classes')} to train on; at "
+            "least 2 are wanted, since the network learns from what differs",
             hint="add a second class folder",
         )
     if len(train.single_classes) == len(train.classes):
@@ -221,6 +232,6 @@ def _notes_on_singles(train: ImageTable) -> list[str]:
         return []
     shown = ", ".join(singles[:3]) + (" ..." if len(singles) > 3 else "")
     return [
-        f"{len(singles)} classes have one picture ({shown}): used as negatives and for the "
-        "classifier, never as a matching pair"
+        f"{counted(len(singles), 'class has', 'classes have')} one picture ({shown}): used as "
+        "negatives and for the classifier, never as a matching pair"
     ]

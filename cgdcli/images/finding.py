@@ -28,7 +28,7 @@ class FoundImage:
 
 @dataclass(frozen=True)
 class Listing:
-    """Pictures in byte order of their paths, root by root, and how many files were passed over.
+    """Pictures in byte order of their absolute paths, and how many files were passed over.
 
     `passed_over` counts visible files without a picture's extension (Thumbs.db, .mov, .txt).
     """
@@ -47,18 +47,19 @@ def find_images(sources: Iterable[Path]) -> Listing:
         DatasetError: a source does not exist, or a folder cannot be read.
     """
     images: dict[str, FoundImage] = {}
-    passed_over = 0
+    passed_over: set[str] = set()
     for source in sources:
         root = source if source.is_dir() else source.parent
         absolute = Path(os.path.abspath(root))
         files: Iterable[Path] = [source] if source.is_file() else _walk(source)
-        for file in sorted(files, key=os.fsencode):
-            if file.suffix.lower() not in IMAGE_SUFFIXES:
-                passed_over += 1
-                continue
+        for file in files:
             relative = os.path.relpath(file, root)
+            if file.suffix.lower() not in IMAGE_SUFFIXES:
+                passed_over.add(str(absolute / relative))
+                continue
             images.setdefault(str(absolute / relative), FoundImage(absolute, relative))
-    return Listing(tuple(images.values()), passed_over)
+    ordered = sorted(images, key=os.fsencode)
+    return Listing(tuple(images[place] for place in ordered), len(passed_over))
 
 
 def _walk(folder: Path) -> Iterator[Path]:

@@ -18,7 +18,7 @@ QUERY_BLOCK = 256
 # Twice the largest difference seen between a float32 product of unit rows and the exact one (4e-7
 # at 2048 dimensions), with room: a candidate within it of the k-th may belong before it.
 TIE_BAND = 1e-5
-_PAIRS_AT_ONCE = 65_536
+_VALUES_AT_ONCE = 8_000_000  # 64 MB in float64, twice
 
 
 def nearest(
@@ -93,8 +93,9 @@ def _exact_similarities(
     queries: NDArray[np.float32], rows: NDArray[np.float32], query_of: Ids, row_of: Ids
 ) -> NDArray[np.float64]:
     exact = np.empty(len(query_of))
-    for first in range(0, len(query_of), _PAIRS_AT_ONCE):
-        part = slice(first, first + _PAIRS_AT_ONCE)
+    pairs = max(1, _VALUES_AT_ONCE // rows.shape[1])
+    for first in range(0, len(query_of), pairs):
+        part = slice(first, first + pairs)
         exact[part] = np.vecdot(
             queries[query_of[part]].astype(np.float64), rows[row_of[part]].astype(np.float64)
         )

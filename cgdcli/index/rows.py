@@ -55,6 +55,12 @@ def npy_header(rows: int, dim: int) -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(padded)) + padded.encode("latin1")
 
 
+def is_our_array(path: Path) -> bool:
+    """Whether `RowWriter` made the file: NumPy itself gives no (rows, dim) a header this long."""
+    with path.open("rb") as handle:
+        return handle.read(10) == npy_header(0, 1)[:10]
+
+
 def open_rows(path: Path) -> Rows:
     """Map an `.npy` of rows; never unpickles, never reads the whole.
 
@@ -70,11 +76,12 @@ def open_rows(path: Path) -> Rows:
     except OSError as error:
         raise IndexFileError(
             f"cannot read the index `{path}`: {error.strerror or error}",
-            hint="make it with `cgd embed IMAGES -o " + str(path) + "`",
+            hint="name the .npy of an index; one is made with `cgd embed IMAGES -o feats.npy`",
         ) from error
     if dtype not in (np.dtype("<f4"), np.dtype("<f2")):
         raise IndexFileError(
-            f"`{path}` holds {dtype}; an index holds float32 or float16",
+            f"`{path}` holds {dtype.name} ({dtype.str}); an index holds little-endian float32 or "
+            "float16",
             hint="embed again, or save it as numpy.float32",
         )
     if len(shape) != 2 or shape[1] < 1:
@@ -86,7 +93,7 @@ def open_rows(path: Path) -> Rows:
         raise IndexFileError(
             f"`{path}` is cut short: {shape[0]} rows are announced, "
             f"{max(0, size - start) // (shape[1] * dtype.itemsize)} are there",
-            hint="copy it again, or embed again with --rebuild",
+            hint="copy it again, or remove it and embed again",
         )
     if shape[0] == 0:
         return np.empty(shape, dtype)
@@ -102,7 +109,9 @@ def _read_npy_header(path: Path, handle: BinaryIO) -> tuple[tuple[int, ...], np.
         if magic[:6] != b"\x93NUMPY" or length > 65_536:
             raise ValueError("no NumPy header")
         facts = ast.literal_eval(handle.read(length).decode("latin1"))
-        dtype, shape = np.dtype(facts["descr"]), tuple(int(n) for n in facts["shape"])
+        dtype, shape = np.dtype(facts["descr"]), tuple(facts["shape"])
+        if not all(isinstance(n, int) for n in shape):
+            raise ValueError("a shape that is no whole number")
         if facts["fortran_order"] and len(shape) > 1:
             raise ValueError("columns are stored first (fortran order)")
         if min(shape, default=0) < 0:

@@ -90,13 +90,14 @@ class CGD(nn.Module):
         Returns:
             float32 (B, D), unit rows. One picture alone gives what it gives in any batch.
         """
-        training = self.training
+        modes = {module: module.training for module in self.modules()}  # frozen norms, too
         self.eval()
         try:
             images = normalize_pixels(pixels.to(next(self.parameters()).device), self.config)
             return cast(Tensor, self(images).embedding)
         finally:
-            self.train(training)
+            for module, training in modes.items():
+                module.training = training
 
 
 class AuxiliaryClassifier(nn.Module):

@@ -1,6 +1,8 @@
 """Job: train a CGD. `train` runs it; `Trainer.reports` is the same, step by step."""
 
+import contextlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,7 +14,7 @@ from torch import Tensor
 from cgdcli.config import Device, EmbedConfig, TrainConfig
 from cgdcli.datasets.folders import TrainingData, read_training_data
 from cgdcli.engines.torch_engine import TorchEngine, torch_device
-from cgdcli.errors import ConfigError, MismatchError, TrainingError
+from cgdcli.errors import CGDError, CheckpointError, ConfigError, MismatchError, TrainingError
 from cgdcli.evaluation import evaluate_table
 from cgdcli.files import write_text, writer_lock
 from cgdcli.model.cgd import CGD, freeze_batch_norm, meta_model, normalize_pixels
@@ -127,9 +129,7 @@ class Trainer:
             done = self._restore() if self.resumed else 0
             yield self._start_report(done)
             if not self.epochs:
-                self.epochs.append(self._before_training())
-                self._save(0)
-                yield self.epochs[0]
+                yield self._begin()
             for epoch in range(done + 1, self.config.epochs + 1):
                 yield from self._epoch(epoch)
                 self._save(epoch)
@@ -137,6 +137,20 @@ class Trainer:
             result = self._finish()
             write_text(self.run / RESULT_FILE, _json(result))
             yield result
+
+    def _begin(self) -> EpochReport:
+        """Judge the backbone; a run whose pictures cannot even be judged leaves no folder."""
+        self._save_state(0)  # from here on a stopped run can go on
+        try:
+            self.epochs.append(self._before_training())
+        except CGDError:
+            if not self.resumed:
+                shutil.rmtree(self.run)
+                with contextlib.suppress(OSError):  # not empty: other runs
+                    self.run.parent.rmdir()
+            raise
+        self._save(0)
+        return self.epochs[0]
 
     def _model(self) -> CGD:
         classes = len(self.data.train.classes)
@@ -173,7 +187,10 @@ class Trainer:
         elapsed = time.monotonic() - started
         self.seconds += elapsed
         loss, class_loss, triplet_loss, active, accuracy = (sums / steps).tolist()
-        judged = self._evaluate()
+        try:
+            judged = self._evaluate()
+        except CheckpointError as error:  # the last step's weights are no longer finite
+            raise self._diverged(epoch, steps) from error
         self.epochs.append(
             EpochReport(
                 epoch,
@@ -277,6 +294,9 @@ class Trainer:
         if report.is_best:
             checkpoint.save(self.run / "best.safetensors")
         write_metrics(self.run, self.epochs)
+        self._save_state(epoch)
+
+    def _save_state(self, epoch: int) -> None:
         save_state(
             self.run,
             {
@@ -369,9 +389,8 @@ def _epoch_report(values: dict[str, object]) -> EpochReport:
     if isinstance(judged, dict):
         recall = {int(rank): share for rank, share in judged["recall"].items()}
         skipped = tuple(SkippedImage(**entry) for entry in judged["skipped"])
-        values = values | {
-            "evaluation": RecallReport(**judged | {"recall": recall, "skipped": skipped})
-        }
+        again = {"recall": recall, "skipped": skipped, "lonely_labels": (*judged["lonely_labels"],)}
+        values = values | {"evaluation": RecallReport(**judged | again)}
     return EpochReport(**values)  # type: ignore[arg-type]
 
 

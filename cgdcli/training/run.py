@@ -16,7 +16,7 @@ import torch
 
 from cgdcli.config import Backbone, Device, StrideMode, TrainConfig
 from cgdcli.datasets.folders import TrainingData
-from cgdcli.errors import OutputError, TrainingError
+from cgdcli.errors import ConfigError, OutputError, TrainingError
 from cgdcli.files import atomic_path, write_text
 from cgdcli.reports import EpochReport
 from cgdcli.weights.loading import RESULT_FILE
@@ -40,6 +40,11 @@ def new_run(runs: Path, name: str | None, config: TrainConfig) -> Path:
     Raises:
         OutputError: a run of that name exists, or the folder cannot be made.
     """
+    if name is not None and (Path(name).name != name or name in ("", ".", "..")):
+        raise ConfigError(
+            f"--name {name} is not the name of a folder in `{runs}`: it leads elsewhere",
+            hint="choose a plain name, and the place with --runs DIR",
+        )
     started = time.strftime("%Y%m%d-%H%M%S")
     run = runs / (name or f"{started}-{config.backbone}-{config.descriptors}")
     try:

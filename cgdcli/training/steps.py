@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from cgdcli.config import TrainConfig
+from cgdcli.errors import CheckpointError
 from cgdcli.model.cgd import CGD
 from cgdcli.training.losses import batch_hard_triplet, smoothed_cross_entropy
 from cgdcli.weights.checkpoint import load_strictly
@@ -56,7 +57,13 @@ def initial_model(config: TrainConfig, classes: int) -> CGD:
         return model
     if config.backbone_weights == "default":
         trunk = download_backbone_weights(config.backbone)
-    else:
+    elif Path(config.backbone_weights).is_file():
         trunk = read_backbone_weights(Path(config.backbone_weights), config.backbone)
+    else:
+        raise CheckpointError(
+            f"--backbone-weights `{config.backbone_weights}` is not a file; `default`, `none` or a "
+            "weights file is wanted",
+            hint="check the path",
+        )
     load_strictly(model.backbone, trunk, f"--backbone-weights {config.backbone_weights}")
     return model

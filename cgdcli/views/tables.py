@@ -1,5 +1,6 @@
 """Reports as rich tables and plain words."""
 
+import shlex
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -18,6 +19,7 @@ from cgdcli.reports import (
     StartReport,
     TrainReport,
 )
+from cgdcli.words import counted
 
 
 def hits_table(result: QueryHits) -> RenderableType:
@@ -54,11 +56,16 @@ def recall_table(report: RecallReport) -> RenderableType:
     table.add_column("mAP@R", justify="right")
     shares = [f"{100 * share:.2f} %" for share in report.recall.values()]
     table.add_row(*shares, "-" if report.map_at_r is None else f"{100 * report.map_at_r:.2f} %")
-    words = f"{report.queries} queries of {report.labels} labels in {report.gallery} rows"
+    words = (
+        f"{counted(report.queries, 'query', 'queries')} of {counted(report.labels, 'label')} in "
+        f"{counted(report.gallery, 'row')}"
+    )
     if report.without_partner:
+        shown = ", ".join(report.lonely_labels[:5])
+        more = f" and {len(report.lonely_labels) - 5} more" if len(report.lonely_labels) > 5 else ""
         words += (
-            f"; {report.without_partner} queries have no partner: misses for Recall, "
-            "left out of mAP@R"
+            f"; {counted(report.without_partner, 'query has', 'queries have')} no partner (label "
+            f"{shown}{more}): misses for Recall, left out of mAP@R"
         )
     return Group(Text(f"{report.what}: {words}" if report.what else words), table)
 
@@ -105,7 +112,7 @@ def train_lines(report: TrainReport) -> list[str]:
         lines.append(f"{report.judged_on:17s} {recall_line(report.evaluation)}")
     if report.test:
         lines.append(f"{'test':17s} {recall_line(report.test)}")
-    lines.append(f"next: cgd embed IMAGES -o feats.npy --model {report.run}")
+    lines.append(f"next: cgd embed IMAGES -o feats.npy --model {shlex.quote(str(report.run))}")
     return lines
 
 
@@ -113,20 +120,20 @@ def embed_lines(report: EmbedReport) -> list[str]:
     """What was made, where, how fast, and what to type next."""
     size = report.index.stat().st_size
     lines = [
-        f"{report.index}: {report.rows} rows of {report.embedding_dim}, {bytes_text(size)}, "
-        f"{report.labels} labels, in {duration(report.seconds)} "
+        f"{report.index}: {counted(report.rows, 'row')} of {report.embedding_dim}, "
+        f"{bytes_text(size)}, {counted(report.labels, 'label')}, in {duration(report.seconds)} "
         f"({report.images_per_second:.1f} pictures/s)"
     ]
     if report.passed_over:
-        lines.append(f"passed over {report.passed_over} files that are no pictures by their names")
+        lines.append(f"passed over {counted(report.passed_over, 'file')}, no pictures by name")
     if report.zero_blocks:
-        lines.append(f"{report.zero_blocks} rows have a branch that is all zero")
+        lines.append(f"with a branch that is all zero: {counted(report.zero_blocks, 'row')}")
     if report.skipped:
-        lines.append(f"skipped {len(report.skipped)} pictures that could not be read:")
+        lines.append(f"skipped {counted(len(report.skipped), 'picture')} that could not be read:")
         lines += [f"  {s.path}: {s.reason}" for s in report.skipped[:20]]
         if len(report.skipped) > 20:
             lines.append(f"  ... all of them: cgd inspect {report.index} --skipped")
-    lines.append(f"next: cgd search PICTURE --index {report.index}")
+    lines.append(f"next: cgd search PICTURE --index {shlex.quote(str(report.index))}")
     return lines
 
 
@@ -148,6 +155,8 @@ def conversion_lines(report: ConversionReport) -> list[str]:
     lines += [f"  {len(names):4d} {why}: {names[0]} ..." for why, names in reasons.items()]
     if report.filled:
         lines.append(f"added     {len(report.filled):4d}  (num_batches_tracked, 0; unused)")
+    if report.upcast:
+        lines.append(f"brought to float32: {report.upcast} entries (half or double precision)")
     config = report.config
     lines += [
         f"wrote {report.target}: {report.written_entries} entries, read back and equal",
@@ -225,8 +234,8 @@ def bytes_text(count: float) -> str:
 
 
 def giga(count: int) -> str:
-    """Billions, or millions below a hundredth of one."""
-    return f"{count / 1e9:.2f} G" if count >= 1e7 else f"{count / 1e6:.3f} M"
+    """Billions to two places, or millions to three."""
+    return f"{count / 1e9:.2f} G" if count >= 1e9 else f"{count / 1e6:.3f} M"
 
 
 def _flat(facts: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

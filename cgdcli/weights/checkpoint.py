@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cgdcli.config import CGDConfig
-from cgdcli.errors import CheckpointError, MismatchError
+from cgdcli.errors import CheckpointError, MismatchError, OutputError
 from cgdcli.files import atomic_path
 from cgdcli.model.cgd import CGD, meta_model
 from cgdcli.reports import ModelInfo
@@ -49,14 +49,14 @@ class Checkpoint:
         """What identifies the embeddings that this model makes."""
         return fingerprint(self.config, tensor_bytes(self.tensors))
 
-    def model(self) -> CGD:
+    def model(self, what: str = "the checkpoint") -> CGD:
         """The network with these weights, in eval mode on the CPU, loaded strictly.
 
         Raises:
             CheckpointError: names or shapes differ from the config's network.
         """
         model = meta_model(self.config)
-        load_strictly(model, self.tensors, "the checkpoint")
+        load_strictly(model, self.tensors, what)
         return model.eval()
 
     def save(self, path: Path) -> str:
@@ -75,7 +75,13 @@ class Checkpoint:
             name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()
         }
         with atomic_path(path) as temporary:
-            save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(metadata)})
+            try:
+                save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(metadata)})
+            except SafetensorError as error:
+                raise OutputError(
+                    f"cannot write `{path}`: {error}",
+                    hint="check the free space there; nothing was replaced",
+                ) from error
         return print_of_it
 
 
@@ -134,7 +140,8 @@ def load_strictly(module: nn.Module, tensors: dict[str, Tensor], what: str) -> N
     Raises:
         CheckpointError: it names the missing, unknown and misshapen entries.
     """
-    expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    state = module.state_dict()
+    expected = {name: tuple(value.shape) for name, value in state.items()}
     found = {name: tuple(value.shape) for name, value in tensors.items()}
     problems = [f"missing {name}" for name in expected if name not in found]
     problems += [f"unknown {name}" for name in found if name not in expected]
@@ -142,6 +149,11 @@ def load_strictly(module: nn.Module, tensors: dict[str, Tensor], what: str) -> N
         f"{name} is {found[name]}, not {shape}"
         for name, shape in expected.items()
         if name in found and found[name] != shape
+    ]
+    problems += [
+        f"{name} is {value.dtype}, not floating point"
+        for name, value in tensors.items()
+        if name in state and state[name].is_floating_point() and not value.is_floating_point()
     ]
     if problems:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
@@ -160,6 +172,11 @@ def tensor_bytes(tensors: dict[str, Tensor]) -> list[TensorBytes]:
     """Entries for `header.fingerprint`."""
     entries = []
     for name, tensor in tensors.items():
+        if tensor.dtype not in _DTYPE_NAMES:
+            raise CheckpointError(
+                f"{name} is {tensor.dtype}; a network's tensors are floating point, counters int64",
+                hint="the file is no whole checkpoint; convert or train it again",
+            )
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         data = memoryview(flat.view(torch.uint8).numpy())  # type: ignore[arg-type]
         entries.append((name, _DTYPE_NAMES[tensor.dtype], tuple(tensor.shape), data))

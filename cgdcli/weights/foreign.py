@@ -142,6 +142,12 @@ def read_architecture(weights: ForeignWeights) -> Architecture:
             f"{width}: none of torchvision's ResNets",
             hint=f"known are {', '.join(Backbone)}",
         )
+    for name in ("classifier.linear.weight", *(n for n in shapes if n.startswith("branches."))):
+        if len(shapes.get(name, (0, 0))) != 2:
+            raise CheckpointError(
+                f"{name} in `{weights.path}` has the shape {shapes[name]}; a matrix is wanted",
+                hint="the file is no whole checkpoint; take another",
+            )
     branches = [shape for name, shape in shapes.items() if name.startswith("branches.")]
     if any(shape != branches[0] for shape in branches):
         raise CheckpointError(
@@ -173,17 +179,15 @@ def _read(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
     except OSError as error:
         raise CheckpointError(
-            f"cannot read `{path}`: {error.strerror or error}", hint="check the path"
+            f"cannot read `{path}`: {error.strerror or error}",
+            hint="check the spelling, and the folder you are in",
         ) from error
     except pickle.UnpicklingError as error:
         raise _blocked(path, error) from error
     except Exception as error:
         # On damaged bytes torch.load raises nearly everything: RuntimeError, EOFError, KeyError,
         # UnicodeDecodeError ... none of which is more than "this is not a weights file".
-        raise CheckpointError(
-            f"`{path}` is not a PyTorch weights file, or is damaged: {_first_line(error)}",
-            hint="copy or download it again",
-        ) from error
+        raise _not_weights(path) from error
 
 
 def _is_zip(path: Path) -> bool:
@@ -195,10 +199,7 @@ def _blocked(path: Path, error: Exception) -> CheckpointError:
         set(re.findall(r"(?:GLOBAL|global|class|function) ([\w.]+\.[\w.]+)", str(error)))
     )
     if not names:
-        return CheckpointError(
-            f"`{path}` is not a PyTorch weights file, or is damaged: {_first_line(error)}",
-            hint="copy or download it again",
-        )
+        return _not_weights(path)
     return CheckpointError(
         f"`{path}` is a pickle that wants to run code ({', '.join(names)}); only plain tensors "
         "are read, nothing was executed",
@@ -206,8 +207,12 @@ def _blocked(path: Path, error: Exception) -> CheckpointError:
     )
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+def _not_weights(path: Path) -> CheckpointError:
+    # PyTorch's own words are left out: they are of its insides, or advise to turn safety off.
+    return CheckpointError(
+        f"`{path}` is not a PyTorch weights file, or is damaged",
+        hint="copy or download it again; a .pth made by torch.save, or a .safetensors, is wanted",
+    )
 
 
 def _unwrap(path: Path, content: Any) -> tuple[Mapping[str, Any], str]:
@@ -221,8 +226,9 @@ def _unwrap(path: Path, content: Any) -> tuple[Mapping[str, Any], str]:
         steps.append(f"inside `{inner}`" + (f" (beside it {', '.join(beside)})" if beside else ""))
         content = content[inner]
     if not isinstance(content, Mapping) or not any(isinstance(v, Tensor) for v in content.values()):
+        found = "an empty dict" if content == {} else f"a {type(content).__name__}"
         raise CheckpointError(
-            f"`{path}` holds no named tensors but a {type(content).__name__}",
+            f"`{path}` holds no named tensors but {'nothing' if content is None else found}",
             hint="a state_dict is wanted, or a dict with one under `state_dict` or `model`",
         )
     return content, ", ".join(steps)

@@ -83,7 +83,8 @@ def read_header(path: Path) -> Header:
             text = handle.read(length)
     except OSError as error:
         raise CheckpointError(
-            f"cannot read `{path}`: {error.strerror or error}", hint="check the path"
+            f"cannot read `{path}`: {error.strerror or error}",
+            hint="check the spelling, and the folder you are in",
         ) from error
     tensors, metadata = _parse(path, text)
     end = max((entry.stop for entry in tensors.values()), default=0)

@@ -1,5 +1,7 @@
 """Which model is meant, and loading it: a file, a run, a backbone's name, or the newest run."""
 
+import contextlib
+import io
 import logging
 import os
 from collections.abc import Callable
@@ -111,7 +113,8 @@ def download_backbone_weights(backbone: Backbone) -> dict[str, Tensor]:
         size = weights.meta["_file_size"]
         logger.info("downloading %s (%.0f MB) to %s", weights.url, size, target)
     try:
-        state = weights.get_state_dict(progress=False, check_hash=True)
+        with contextlib.redirect_stdout(io.StringIO()):  # torch's own message; ours has been said
+            state = weights.get_state_dict(progress=False, check_hash=True)
     except (URLError, OSError, RuntimeError) as error:
         raise CheckpointError(
             f"cannot download the ImageNet weights of {backbone} ({error})",
@@ -148,7 +151,7 @@ def _load_file(path: Path) -> CGD:
     weights = read_foreign(path)
     if weights.format is not TORCHVISION:
         raise CheckpointError(
-            f"`{path}` is a file of {weights.format.name}, which does not say its whole network",
+            f"`{path}` is in the format of {weights.format.name}, which leaves things unsaid",
             hint=f"convert it first: cgd convert-weights '{path}'",
         )
     return _pooled_model(read_architecture(weights).backbone, lambda: _trunk(weights), path)

@@ -1,0 +1,79 @@
+"""What an index records: its header, its pictures, its files' names and its table's layout."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1
+
+SCHEMA = """
+CREATE TABLE header (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE roots (id INTEGER PRIMARY KEY, relative TEXT, absolute TEXT NOT NULL);
+CREATE TABLE pictures (row INTEGER PRIMARY KEY, root INTEGER NOT NULL REFERENCES roots(id),
+    path NOT NULL, label TEXT, size INTEGER, mtime_ns INTEGER, sha256 TEXT);
+CREATE INDEX pictures_by_content ON pictures (sha256);
+CREATE INDEX pictures_by_path ON pictures (path);
+CREATE TABLE skipped (path NOT NULL, reason TEXT NOT NULL);
+"""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One row's picture: `path` relative to `root`, an absolute folder."""
+
+    root: Path
+    path: str
+    label: str | None = None
+    size: int | None = None
+    mtime_ns: int | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class IndexHeader:
+    """What an index says of itself.
+
+    Attributes:
+        model: `ModelInfo.to_dict()` of what made the rows, plus the absolute `path` of a file.
+        blocks: (letter, first column, end column) of each branch, or None where columns have none.
+        sources: the absolute files and folders that were embedded.
+    """
+
+    rows: int
+    dim: int
+    model: dict[str, Any]
+    engine: str
+    precision: str
+    blocks: list[tuple[str, int, int]] | None
+    sources: list[str]
+    labels: str = "folder"
+    generation: str = ""
+    checksum: str = ""
+    complete: bool = True
+    format: int = FORMAT
+
+
+def index_path(path: Path) -> Path:
+    """The `.npy` of an index, however it was named: feats, feats.npy, feats.sqlite."""
+    if path.suffix == ".sqlite" or (not path.suffix and not path.exists()):
+        return path.with_suffix(".npy")
+    return path
+
+
+def sidecar(path: Path) -> Path:
+    """The `.sqlite` beside an `.npy`."""
+    return path.with_suffix(".sqlite")
+
+
+def blob_or_text(path: str) -> str | bytes:
+    """Paths that are not UTF-8 are kept as bytes, to come back as they were."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(path)
+    return path
+
+
+def text_of(path: str | bytes) -> str:
+    return path if isinstance(path, str) else os.fsdecode(path)

@@ -1,0 +1,115 @@
+"""Files become unit rows: read ahead in threads, embedded batch by batch, in order.
+
+What every job that needs embeddings stands on: embed, search, evaluate, train's evaluation.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cgdcli.engines import Engine, Rows
+from cgdcli.errors import CheckpointError, ImageError
+from cgdcli.images.decoding import Pixels, read_image
+from cgdcli.images.loading import batched, read_ahead, worker_count
+from cgdcli.images.transforms import eval_pixels
+from cgdcli.model.cgd import CGD
+from cgdcli.reports import ModelInfo
+from cgdcli.weights.checkpoint import model_fingerprint
+from cgdcli.weights.loading import load_model
+
+Model = CGD | str | Path | None
+OnProgress = Callable[[int, int, int], None]
+"""Called with pictures done, pictures in all, and how many of those done were skipped."""
+
+
+@dataclass(frozen=True)
+class ReadPicture:
+    """A picture as read for embedding; `position` is its place among the files asked for."""
+
+    position: int
+    file: Path
+    pixels: Pixels | None
+    sha256: str = ""
+    size: int = 0
+    mtime_ns: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class EmbeddedBatch:
+    """Unit rows (B, D) of the readable `pictures`, and those `skipped` since the last batch."""
+
+    rows: Rows
+    pictures: list[ReadPicture]
+    skipped: list[ReadPicture]
+
+
+def embed_files(
+    engine: Engine, files: Sequence[Path], *, batch_size: int, workers: int
+) -> Iterator[EmbeddedBatch]:
+    """Embed pictures in order, reading ahead in threads; memory does not grow with their number.
+
+    Raises:
+        CheckpointError: the model gives NaN or infinity.
+    """
+    size = engine.config.transform.image_size
+
+    def read(item: tuple[int, Path]) -> ReadPicture:
+        return _read(item[0], item[1], size)
+
+    reads = read_ahead(read, enumerate(files), workers=worker_count(workers))
+    for block in batched(reads, batch_size):
+        good = [picture for picture in block if picture.pixels is not None]
+        skipped = [picture for picture in block if picture.pixels is None]
+        rows = np.empty((0, 0), np.float32)
+        if good:
+            rows = engine.embed(np.stack([p.pixels for p in good if p.pixels is not None]))
+            _check_finite(rows, good)
+            empty: list[bool] = np.all(rows == 0, axis=1).tolist()
+            for i in np.flatnonzero(empty):
+                skipped.append(_without_pixels(good[i], "the network's answer is all zero"))
+            good = [_without_pixels(p) for p, gone in zip(good, empty, strict=True) if not gone]
+            rows = rows[np.logical_not(empty)]
+        yield EmbeddedBatch(rows, good, skipped)
+
+
+def as_model(model: Model) -> CGD:
+    """A `CGD` as it is, anything else through `load_model`."""
+    return model if isinstance(model, CGD) else load_model(model)
+
+
+def model_info(model: CGD) -> ModelInfo:
+    """What a model is, its fingerprint taken from its weights as they are now."""
+    found = model_fingerprint(model)
+    if model.info is not None and model.info.fingerprint == found:
+        return model.info
+    return ModelInfo("a model in memory", found, model.config.to_dict())
+
+
+def _read(position: int, file: Path, image_size: int) -> ReadPicture:
+    try:
+        status = file.stat()
+        image, sha256 = read_image(file)
+        pixels = eval_pixels(image, image_size)
+    except OSError as error:
+        return ReadPicture(position, file, None, reason=f"cannot be read: {error.strerror}")
+    except ImageError as error:
+        return ReadPicture(position, file, None, reason=error.what.replace(f"`{file}` ", ""))
+    return ReadPicture(position, file, pixels, sha256, status.st_size, status.st_mtime_ns)
+
+
+def _without_pixels(picture: ReadPicture, reason: str = "") -> ReadPicture:
+    p = picture
+    return ReadPicture(p.position, p.file, None, p.sha256, p.size, p.mtime_ns, reason)
+
+
+def _check_finite(rows: NDArray[np.float32], pictures: list[ReadPicture]) -> None:
+    bad = ~np.isfinite(rows).all(axis=1)
+    if bad.any():
+        raise CheckpointError(
+            f"the model gives NaN or infinity for `{pictures[int(np.argmax(bad))].file}`",
+            hint="its weights are damaged: `cgd inspect MODEL`, or train again",
+        )

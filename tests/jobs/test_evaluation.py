@@ -1,0 +1,204 @@
+"""Recall@K and mAP@R against a naive loop and the reference's figures."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference import outputs
+
+from cgdcli import evaluation
+from cgdcli.config import EmbedConfig, pooled_config
+from cgdcli.errors import ConfigError, DatasetError
+from cgdcli.evaluation import evaluate, score
+
+GOLDEN = {case["case"]: case for case in outputs()["small"]["recall"]}
+
+
+def unit(values):
+    values = np.asarray(values, dtype=np.float64)
+    return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+
+
+def naive(rows, labels, ranks, gallery=None, gallery_labels=None):
+    """One query after the other: similarities in float64, ties by row."""
+    alone = gallery is None
+    stored, stored_labels = (rows, labels) if alone else (gallery, gallery_labels)
+    hits, precisions, without = dict.fromkeys(ranks, 0), [], 0
+    for number, (query, label) in enumerate(zip(rows.astype(np.float64), labels, strict=True)):
+        others = [i for i in range(len(stored)) if not (alone and i == number)]
+        order = sorted(others, key=lambda i: (-float(np.vecdot(query, stored[i])), i))
+        right = [stored_labels[i] == label for i in order]
+        for rank in ranks:
+            hits[rank] += any(right[:rank])
+        relevant = sum(right)
+        if not relevant:
+            without += 1
+            continue
+        terms = [sum(right[: i + 1]) / (i + 1) for i in range(relevant) if right[i]]
+        precisions.append(sum(terms) / relevant)
+    recall = {rank: count / len(rows) for rank, count in hits.items()}
+    return recall, sum(precisions) / len(precisions) if precisions else None, without
+
+
+def agree(rows, labels, ranks, *gallery):
+    pair = {"gallery": gallery[0], "gallery_labels": gallery[1]} if gallery else {}
+    report = score(rows, labels, ranks, **pair)
+    wide = [r.astype(np.float64) for r in gallery[:1]]
+    recall, map_at_r, without = naive(rows, labels, ranks, *wide, *gallery[1:])
+    assert report.recall == pytest.approx(recall, abs=1e-12)
+    assert report.map_at_r == (None if map_at_r is None else pytest.approx(map_at_r, abs=1e-12))
+    assert report.without_partner == without
+    assert (report.queries, report.labels) == (len(rows), len(set(labels)))
+    assert report.gallery == (len(gallery[0]) if gallery else len(rows))
+
+
+@st.composite
+def labelled(draw, most=40):
+    """Few directions and labels, so that ties and classes of one are common."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    directions = unit(rng.standard_normal((draw(st.integers(1, 30)), 4)))
+    count = draw(st.integers(1, most))
+    names = [f"c{i}" for i in rng.integers(0, draw(st.integers(1, 8)), count)]
+    return directions[rng.integers(0, len(directions), count)], names
+
+
+@settings(max_examples=150, deadline=None)
+@given(labelled(), st.sampled_from([(1,), (1, 2, 4, 8), (1, 100), (8, 1)]))
+def test_score_in_itself_is_the_naive_loop(data, ranks):
+    agree(*data, ranks)
+
+
+@settings(max_examples=80, deadline=None)
+@given(labelled(15), labelled(), st.sampled_from([(1, 2, 4, 8), (3,)]))
+def test_score_in_a_gallery_is_the_naive_loop(data, gallery, ranks):
+    agree(*data, ranks, *gallery)
+
+
+def test_blocks_of_queries_change_nothing(monkeypatch):
+    rng = np.random.default_rng(0)
+    rows, labels = unit(rng.standard_normal((50, 6))), [str(i % 9) for i in range(50)]
+    whole = score(rows, labels)
+    monkeypatch.setattr(evaluation, "QUERIES_AT_ONCE", 7)
+    assert score(rows, labels) == whole
+
+
+# The reference's figures: it ranks plain points by Euclidean distance
+
+
+def lifted(points):
+    """Points on the unit sphere in the same order of distance: (e x, sqrt(1 - e^2 |x|^2))."""
+    small = 0.05 * np.asarray(points, dtype=np.float64)
+    return np.hstack([small, np.sqrt(1 - (small**2).sum(1, keepdims=True))])
+
+
+def golden_score(case, ranks):
+    names = [str(label) for label in case["labels"]]
+    pair = {}
+    if "gallery" in case:
+        pair = {
+            "gallery": lifted(case["gallery"]),
+            "gallery_labels": [str(label) for label in case["gallery_labels"]],
+        }
+    return score(lifted(case["features"]), names, ranks, **pair)
+
+
+def ordinary(case):
+    """Neither ties, whose order torch.topk does not promise, nor one of the two oddities below."""
+    return (
+        not case["case"].startswith("ties")
+        and "error" not in case
+        and "ascending" not in case["case"]
+    )
+
+
+@pytest.mark.parametrize("case", [*filter(ordinary, GOLDEN.values())], ids=lambda c: c["case"])
+def test_recall_is_the_references(case):
+    alone, count = "gallery" not in case, len(case["features"])
+    ranks = [rank for rank in case["rank"] if not (alone and rank == count)]
+    known = dict(zip(case["rank"], case["recall"], strict=True))
+    found = golden_score(case, ranks).recall
+    assert found == pytest.approx({rank: known[rank] for rank in ranks}, abs=1e-6)
+
+
+def test_ordinary_cases_are_most_of_the_golden_ones():
+    assert sum(map(ordinary, GOLDEN.values())) == 6
+
+
+def test_query_is_never_its_own_hit_even_at_k_equal_n():
+    """Our documented difference: the reference retrieves the query itself last, as a hit."""
+    case = GOLDEN["k equals the number of points"]
+    assert case["recall"][-1] == 1.0
+    report = golden_score(case, case["rank"])
+    assert report.recall[8] == 0.0 and report.without_partner == 8
+
+
+def test_ranks_may_stand_in_any_order():
+    """The reference takes rank[-1] neighbours only; ours are those of the ascending case."""
+    case, ascending = GOLDEN["ranks not ascending"], GOLDEN["8 points, no ties"]
+    known = dict(zip(ascending["rank"], ascending["recall"], strict=True))
+    found = golden_score(case, case["rank"]).recall
+    assert found == pytest.approx({4: known[4], 1: known[1]})
+
+
+def test_rank_above_the_number_of_points_takes_them_all():
+    case = GOLDEN["rank above the number of points"]
+    assert golden_score(case, case["rank"]).recall[8] == 1.0
+
+
+@pytest.mark.parametrize("name", [n for n in GOLDEN if n.startswith("ties")])
+def test_ties_are_broken_by_row(name):
+    case = GOLDEN[name]
+    rows, labels = lifted(case["features"]), [str(label) for label in case["labels"]]
+    agree(rows.astype(np.float32), labels, tuple(case["rank"]))
+
+
+# What is counted
+
+
+def test_query_without_partner_counts_in_recall_but_not_in_map():
+    rows = unit([[1, 0], [1, 0.1], [0, 1]])
+    report = score(rows, ["a", "a", "lonely"], (1,))
+    assert report.recall[1] == pytest.approx(2 / 3)
+    assert report.map_at_r == 1.0
+    assert report.without_partner == 1
+
+
+def test_no_partner_at_all_has_no_map():
+    report = score(unit(np.eye(3)), ["a", "b", "c"], (1, 2))
+    assert report.map_at_r is None
+    assert report.recall == {1: 0.0, 2: 0.0}
+
+
+def test_map_at_r_of_a_case_by_hand():
+    """R = 3; hits at places 1 and 3 of the first three: (1/1 + 2/3) / 3."""
+    angles = np.deg2rad([0, 10, 20, 30, 40])
+    rows = unit(np.stack([np.cos(angles), np.sin(angles)], axis=1))
+    report = score(rows[:1], ["a"], (1,), gallery=rows[1:], gallery_labels=["a", "b", "a", "a"])
+    assert report.map_at_r == pytest.approx((1 + 2 / 3) / 3)
+
+
+def test_float16_rows_are_scored():
+    rng = np.random.default_rng(0)
+    rows, labels = unit(rng.standard_normal((30, 8))).astype(np.float16), list("abcde" * 6)
+    assert score(rows, labels) == score(rows.astype(np.float32), labels)
+
+
+def test_exactly_one_thing_is_evaluated(tmp_path):
+    for given_ in ({}, {"data": tmp_path, "index": tmp_path}, {"query": tmp_path}):
+        with pytest.raises(ConfigError, match="one thing to evaluate"):
+            evaluate(**given_)
+
+
+def test_table_without_a_readable_picture_is_refused(tmp_path):
+    from cgdcli.datasets.folders import read_class_folders
+
+    for name in ("a/1.jpg", "b/2.jpg"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"no picture")
+
+    class Engine:
+        name, precision = "none", "fp32"
+        config = pooled_config("resnet18")
+
+    with pytest.raises(DatasetError, match="none of the 2 pictures"):
+        evaluation.evaluate_table(Engine(), read_class_folders(tmp_path), EmbedConfig(workers=1))

@@ -1,0 +1,174 @@
+"""Settings: round trip, and every bad value refused by name and rule."""
+
+import json
+import re
+
+import pytest
+
+from cgdcli.config import (
+    DESCRIPTOR_NAMES,
+    Backbone,
+    CGDConfig,
+    StrideMode,
+    TrainConfig,
+    Transform,
+    check_descriptors,
+    pooled_config,
+)
+from cgdcli.errors import CGDError, ConfigError
+
+CONFIGS = [
+    CGDConfig(),
+    CGDConfig(Backbone.resnext101_64x4d, StrideMode.layer4, "WRC", 1536, 98, 2.5),
+    CGDConfig(transform=Transform(112, (0.1, 0.2, 0.3), (1.0, 2.0, 3.0))),
+    pooled_config(Backbone.resnet50, 448),
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.backbone}-{c.descriptors}")
+def test_round_trip_through_json(config):
+    again = CGDConfig.from_dict(json.loads(json.dumps(config.to_dict())))
+    assert again == config
+    assert isinstance(again.backbone, Backbone) and isinstance(again.stride, StrideMode)
+    assert isinstance(again.transform.mean, tuple)
+
+
+def test_pooled_config_has_torchvisions_strides_and_no_projection():
+    config = pooled_config(Backbone.resnet34)
+    assert (config.stride, config.descriptors, config.embedding_dim) == ("standard", "SG", None)
+
+
+def refused(make, *words):
+    """It raises `ConfigError`, the message names every word, and there is a hint."""
+    with pytest.raises(ConfigError) as caught:
+        make()
+    for word in words:
+        assert str(word) in caught.value.what, caught.value.what
+    assert len(caught.value.hint) > 10
+    assert caught.value.exit_code == 2
+    assert isinstance(caught.value, CGDError) and isinstance(caught.value, ValueError)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"backbone": "vgg16"}, ("backbone", "vgg16", "resnet18", "wide_resnet101_2")),
+        ({"stride": "layer2"}, ("stride", "layer2", "layer3", "layer4", "standard")),
+        ({"descriptors": ""}, ("''", "S SPoC")),
+        ({"descriptors": "SX"}, ("X", "SX", *DESCRIPTOR_NAMES)),
+        ({"descriptors": "sg"}, ("'s'", "sg")),
+        ({"descriptors": "S,G"}, ("','", "S,G")),
+        ({"descriptors": "SGS"}, ("SGS", "once")),
+        ({"embedding_dim": 511}, ("511", "2", "SG", "evenly")),
+        ({"embedding_dim": 1}, ("1", "SG")),
+        ({"embedding_dim": 0}, ("0", "SG")),
+        ({"embedding_dim": -512}, ("-512", "SG")),
+        ({"classes": -1}, ("classes -1", "0 or more")),
+        ({"gem_p": 0.5}, ("gem_p 0.5", "1 or more", "100")),
+        ({"gem_p": float("nan")}, ("gem_p nan", "1 or more", "100")),
+        ({"gem_p": float("inf")}, ("gem_p inf", "100")),
+    ],
+    ids=str,
+)
+def test_bad_network_is_refused(values, words):
+    refused(lambda: CGDConfig(**values), *words)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"image_size": 31}, ("31", "32", "4096")),
+        ({"image_size": 4097}, ("4097", "32", "4096")),
+        ({"mean": (0.5, 0.5)}, ("(0.5, 0.5)", "three")),
+        ({"std": (1.0, 1.0, 0.0)}, ("0.0", "above 0")),
+        ({"std": (1.0,)}, ("(1.0,)", "three")),
+        ({"std": (1.0, 1.0, float("nan"))}, ("nan",)),
+        ({"mean": (0.0, float("inf"), 0.0)}, ("inf",)),
+    ],
+    ids=str,
+)
+def test_bad_transform_is_refused(values, words):
+    refused(lambda: Transform(**values), *words)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"epochs": 0}, ("--epochs", "0", "1 to 100000")),
+        ({"batch_size": 1}, ("--batch-size", "1", "2 to 100000")),
+        ({"per_class": 1}, ("--per-class", "1", "2 to 1000")),
+        ({"workers": -1}, ("--workers", "-1", "0 to 256")),
+        ({"val_fraction": 1.0}, ("--val-fraction", "1.0", "0 to 0.9")),
+        ({"val_fraction": -0.1}, ("--val-fraction", "-0.1")),
+        ({"learning_rate": 0.0}, ("--learning-rate", "0.0", "1e-12 to 1000")),
+        ({"learning_rate": float("nan")}, ("--learning-rate", "nan")),
+        ({"per_class": 8, "batch_size": 4}, ("--per-class 8", "--batch-size 4")),
+        ({"descriptors": "SGM"}, ("512", "3", "SGM")),
+        ({"descriptors": "Q"}, ("'Q'",)),
+        ({"image_size": 16}, ("16", "32")),
+        ({"backbone": "alexnet"}, ("alexnet",)),
+        ({"margin": float("nan")}, ("nan",)),
+        ({"temperature": 0.0}, ("temperature", "0")),
+        ({"smoothing": 1.5}, ("smoothing", "1.5")),
+        ({"seed": -1}, ("seed", "-1")),
+    ],
+    ids=str,
+)
+def test_bad_run_is_refused(values, words):
+    refused(lambda: TrainConfig(**values), *words)
+
+
+@pytest.mark.parametrize(("letters", "dim"), [("SMG", 512), ("SG", 511), ("SMGR", 3)])
+def test_hint_names_a_dimension_that_works(letters, dim):
+    error = refused(lambda: CGDConfig(descriptors=letters, embedding_dim=dim))
+    proposed = int(re.search(r"--embedding-dim (\d+)", error.hint)[1])
+    assert CGDConfig(descriptors=letters, embedding_dim=proposed).embedding_dim == proposed
+
+
+def test_hint_names_the_letters_without_repeats():
+    assert "--descriptors GSM" in refused(lambda: check_descriptors("GSGMS")).hint
+
+
+def changed(**values):
+    return CGDConfig().to_dict() | values
+
+
+@pytest.mark.parametrize("name", list(CGDConfig().to_dict()))
+def test_missing_entry_is_refused_by_name(name):
+    values = CGDConfig().to_dict()
+    del values[name]
+    refused(lambda: CGDConfig.from_dict(values), "missing", name, "CGDConfig")
+
+
+def test_unknown_entry_is_refused_by_name():
+    refused(lambda: CGDConfig.from_dict(changed(colour="red")), "unknown", "colour")
+
+
+def test_unknown_or_missing_entry_of_the_transform_is_refused_by_name():
+    transform = dict(CGDConfig().to_dict()["transform"])
+    crop = changed(transform=transform | {"crop": 7})
+    refused(lambda: CGDConfig.from_dict(crop), "unknown", "crop", "Transform")
+    del transform["std"]
+    refused(lambda: CGDConfig.from_dict(changed(transform=transform)), "missing", "std")
+
+
+def test_bad_values_in_a_saved_config_are_refused():
+    refused(lambda: CGDConfig.from_dict(changed(backbone="vgg")), "vgg")
+    refused(lambda: CGDConfig.from_dict(changed(stride="layer9")), "layer9")
+    refused(lambda: CGDConfig.from_dict(changed(descriptors="SS")), "SS")
+    transform = CGDConfig().to_dict()["transform"] | {"image_size": 8}
+    refused(lambda: CGDConfig.from_dict(changed(transform=transform)), "8", "32")
+
+
+def test_from_dict_leaves_its_argument_alone():
+    values = CGDConfig().to_dict()
+    CGDConfig.from_dict(values)
+    assert values == CGDConfig().to_dict()
+
+
+def test_a_run_makes_the_network_that_it_says():
+    run = TrainConfig(Backbone.resnet34, StrideMode.layer4, "MG", 128, 96)
+    assert run.model_config(7) == CGDConfig(
+        Backbone.resnet34, StrideMode.layer4, "MG", 128, 7, transform=Transform(96)
+    )
