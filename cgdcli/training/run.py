@@ -139,7 +139,13 @@ def write_metrics(run: Path, epochs: list[EpochReport]) -> None:
 def save_state(run: Path, state: dict[str, Any]) -> None:
     """Write the state to go on from, atomically."""
     with atomic_path(run / STATE_FILE) as temporary:
-        torch.save(state, temporary)
+        try:
+            torch.save(state, temporary)
+        except RuntimeError as error:  # torch's word for a failed write
+            raise OutputError(
+                f"cannot write `{run / STATE_FILE}`: {str(error).splitlines()[0]}",
+                hint="check the free space there; nothing was replaced",
+            ) from error
 
 
 def load_state(run: Path) -> dict[str, Any]:

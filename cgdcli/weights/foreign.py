@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -176,7 +177,9 @@ def _read(path: Path) -> Any:
                 f"cannot read `{path}`: {error}", hint="copy or download it again"
             ) from error
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd pickles, which are refused below
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
     except OSError as error:
         raise CheckpointError(
             f"cannot read `{path}`: {error.strerror or error}",
