@@ -10,7 +10,10 @@ from cgdcli.config import StrideMode, Transform
 
 
 def convert_weights(
-    old: Annotated[Path, argument(help="A .pth or .safetensors of leftthomas/CGD or torchvision.")],
+    old: Annotated[
+        Path,
+        argument(metavar="OLD", help="A .pth or .safetensors of leftthomas/CGD or torchvision."),
+    ],
     output: Annotated[
         Path | None,
         option("--output", "-o", help="The new file. Default: OLD's name with .safetensors."),
@@ -51,6 +54,9 @@ def convert_weights(
             f"the file does not say everything; assumed: {'; '.join(report.assumed)} "
             "(say otherwise with --descriptors, --stride, --image-size)"
         )
+    if verbose:
+        out.say(*(f"renamed {old_name} -> {name}" for old_name, name in report.renamed.items()))
+        out.say(*(f"dropped {name}: {reason}" for name, reason in report.dropped.items()))
     if as_json:
         out.json(report.to_dict() | {"written_entries": report.written_entries})
         return

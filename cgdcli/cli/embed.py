@@ -20,7 +20,9 @@ EXIT_SKIPPED = 3
 
 
 def embed(
-    images: Annotated[list[Path], argument(help="Pictures and folders, read recursively.")],
+    images: Annotated[
+        list[Path], argument(metavar="IMAGES", help="Pictures and folders, read recursively.")
+    ],
     output: Annotated[Path, option("--output", "-o", help="The index: feats.npy (+ .sqlite).")],
     model: ModelOption = None,
     labels: Annotated[

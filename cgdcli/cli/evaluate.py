@@ -21,7 +21,9 @@ EXIT_SKIPPED = 3
 
 
 def evaluate(
-    data: Annotated[Path | None, argument(help="A folder of class folders.")] = None,
+    data: Annotated[
+        Path | None, argument(metavar="DATA", help="A folder of class folders.")
+    ] = None,
     model: ModelOption = None,
     index: Annotated[Path | None, option(help="An index whose rows have labels.")] = None,
     query: Annotated[Path | None, option(help="Class folders to ask with.")] = None,

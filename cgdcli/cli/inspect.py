@@ -9,7 +9,9 @@ from cgdcli.errors import ConfigError, IndexFileError
 
 
 def inspect(
-    file: Annotated[Path, argument(help="A checkpoint, a run, an index or foreign weights.")],
+    file: Annotated[
+        Path, argument(metavar="FILE", help="A checkpoint, a run, an index or foreign weights.")
+    ],
     rows: Annotated[
         bool, option("--rows", help="Print the index's table, one JSON object a line.")
     ] = False,
@@ -46,4 +48,4 @@ def inspect(
     elif as_json:
         out.json(report.to_dict())
     else:
-        out.show(inspect_table(report))
+        out.show(inspect_table(report, whole=verbose))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cgdcli.config import Device
+from cgdcli.config import Backbone, Device
 
 # Each option is also CGD_<COMMAND>_<OPTION>; `cgd --help` says so once instead of on every line.
 option = partial(typer.Option, show_envvar=False)
@@ -15,21 +15,30 @@ argument = partial(typer.Argument, show_envvar=False)
 QuietOption = Annotated[
     bool, option("--quiet", "-q", help="Say nothing but errors and the result.")
 ]
-VerboseOption = Annotated[bool, option("--verbose", "-v", help="Say more.")]
+VerboseOption = Annotated[
+    bool, option("--verbose", "-v", help="Say more: model, device, every entry or fact.")
+]
 JsonOption = Annotated[bool, option("--json", help="Print the result as JSON.")]
 DeviceOption = Annotated[Device, option(help="Where to compute.")]
 ForceOption = Annotated[bool, option("--force", help="Replace an existing output file.")]
 WorkersOption = Annotated[
     int, option(min=0, help="Threads that read pictures; 0: as many as cores, at most 8.")
 ]
+_MODEL_KINDS = (
+    "A checkpoint, a run's folder, a torchvision weights file, or a backbone such as resnet50 "
+    "(pretrained, untrained: its pooled descriptors). "
+)
+BackboneOption = Annotated[Backbone, option(metavar="NAME", help=f"Trunk: {', '.join(Backbone)}.")]
 ModelOption = Annotated[
     str | None,
     option(
         "--model",
-        help="A checkpoint, a run's folder, a torchvision weights file, or a backbone such as "
-        "resnet50 (pretrained, untrained: its pooled descriptors). Default: $CGD_MODEL, else the "
-        "newest finished run under ./runs.",
+        help=_MODEL_KINDS + "Default: $CGD_MODEL, else the newest finished run under ./runs.",
     ),
+]
+IndexModelOption = Annotated[
+    str | None,
+    option("--model", help=_MODEL_KINDS + "Default: the one that made the index, as it records."),
 ]
 RootOption = Annotated[
     Path | None, option("--root", help="Look for the index's pictures in this folder first.")

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from cgdcli.cli.options import (
+    BackboneOption,
     DeviceOption,
     JsonOption,
     QuietOption,
@@ -14,7 +15,6 @@ from cgdcli.cli.options import (
 )
 from cgdcli.cli.output import Output
 from cgdcli.config import (
-    Backbone,
     CGDConfig,
     ProfileConfig,
     StrideMode,
@@ -28,9 +28,13 @@ _NETWORK_OPTIONS = ("backbone", "descriptors", "embedding_dim", "classes", "stri
 def profile(
     context: typer.Context,
     checkpoint: Annotated[
-        str | None, argument(help="A checkpoint, a run, or weights; or describe a network below.")
+        str | None,
+        argument(
+            metavar="CHECKPOINT",
+            help="A checkpoint, a run, or weights; or describe a network below.",
+        ),
     ] = None,
-    backbone: Annotated[Backbone, option(help="Trunk.")] = CGDConfig.backbone,
+    backbone: BackboneOption = CGDConfig.backbone,
     descriptors: Annotated[str, option(help="Letters of S M G R C W.")] = CGDConfig.descriptors,
     embedding_dim: Annotated[
         int, option(min=0, help="Length of the embedding; 0: pooled, no projection.")

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 from cgdcli.cli.options import (
     DeviceOption,
     ForceOption,
+    IndexModelOption,
     JsonOption,
-    ModelOption,
     QuietOption,
     RootOption,
     VerboseOption,
@@ -23,10 +23,10 @@ EXIT_SKIPPED = 3
 
 
 def search(
-    queries: Annotated[list[str], argument(metavar="QUERY...", help="Pictures, or row:N.")],
+    queries: Annotated[list[str], argument(metavar="QUERY", help="Pictures, or row:N.")],
     index: Annotated[Path, option("--index", help="The index: feats.npy.")],
     top_k: Annotated[int, option("--top-k", "-k", min=1, help="Hits a query.")] = 10,
-    model: ModelOption = None,
+    model: IndexModelOption = None,
     exclude_self: Annotated[
         bool, option("--exclude-self", help="Leave out the query's own picture.")
     ] = False,
@@ -48,8 +48,9 @@ def search(
 ) -> int:
     """Find the pictures of an index that look most like each query, best first.
 
-    Similarity is the cosine of two embeddings: 1 for the same picture, larger is nearer. The
-    index's own model embeds the queries; for --model the default is that one.
+    Similarity is the cosine of two embeddings: 1 for the same picture, larger is nearer.
+
+    Example: cgd search query.jpg --index feats.npy -k 20 --sheet hits.png
     """
     from cgdcli.files import check_output
     from cgdcli.retrieval import search_images

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from cgdcli.cli.options import (
+    BackboneOption,
     DeviceOption,
     JsonOption,
     QuietOption,
@@ -16,7 +17,7 @@ from cgdcli.cli.options import (
 )
 from cgdcli.cli.output import Output
 from cgdcli.cli.train_display import TrainDisplay
-from cgdcli.config import Backbone, StrideMode, TrainConfig
+from cgdcli.config import StrideMode, TrainConfig
 from cgdcli.errors import ConfigError
 
 EXIT_SKIPPED = 3
@@ -27,9 +28,12 @@ def train(
     context: typer.Context,
     data: Annotated[
         Path | None,
-        argument(help="DATA/train/<class>/* with val and/or test beside it, or class folders."),
+        argument(
+            metavar="DATA",
+            help="DATA/train/<class>/* with val and/or test beside it, or class folders.",
+        ),
     ] = None,
-    backbone: Annotated[Backbone, option(help="Trunk.")] = TrainConfig.backbone,
+    backbone: BackboneOption = TrainConfig.backbone,
     descriptors: Annotated[
         str,
         option(

@@ -1,5 +1,7 @@
 """The engine that is always there: PyTorch, exact float32, on CPU, CUDA or MPS."""
 
+import logging
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -8,6 +10,8 @@ from cgdcli.config import Device
 from cgdcli.engines import Rows
 from cgdcli.errors import ConfigError
 from cgdcli.model.cgd import CGD
+
+logger = logging.getLogger("cgdcli")
 
 
 class TorchEngine:
@@ -20,6 +24,7 @@ class TorchEngine:
         self.device = torch_device(device)
         self.config = model.config
         self.model = model.to(self.device).eval()
+        logger.debug("engine torch, fp32, on %s, %d threads", self.device, torch.get_num_threads())
 
     def embed(self, pixels: NDArray[np.uint8]) -> Rows:
         """See `engines.Engine`."""

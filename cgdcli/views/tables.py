@@ -203,12 +203,12 @@ def profile_table(report: ProfileReport) -> RenderableType:
     return Group(Text("\n".join(lines)), table, Text("\n".join(after)))
 
 
-def inspect_table(report: InspectReport) -> RenderableType:
-    """Facts by name; nested ones on lines of their own."""
+def inspect_table(report: InspectReport, *, whole: bool = False) -> RenderableType:
+    """Facts by name; nested ones on lines of their own; long lists counted, or `whole`."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column("fact")
     table.add_column("value", overflow="fold")
-    for key, value in _flat(report.facts):
+    for key, value in _flat(report.facts, "", 10**9 if whole else 12):
         table.add_row(key, Text(str(value)))
     notes = [Text(f"note: {note}") for note in report.notes]
     return Group(Text(f"{report.path}: {report.kind}"), table, *notes)
@@ -238,12 +238,12 @@ def giga(count: int) -> str:
     return f"{count / 1e9:.2f} G" if count >= 1e9 else f"{count / 1e6:.3f} M"
 
 
-def _flat(facts: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def _flat(facts: dict[str, Any], prefix: str, longest: int) -> list[tuple[str, Any]]:
     rows: list[tuple[str, Any]] = []
     for key, value in facts.items():
         if isinstance(value, dict):
-            rows += _flat(value, f"{prefix}{key}.")
-        elif isinstance(value, (list, tuple)) and len(value) > 12:
+            rows += _flat(value, f"{prefix}{key}.", longest)
+        elif isinstance(value, (list, tuple)) and len(value) > longest:
             rows.append((prefix + key, f"{len(value)} entries"))
         else:
             rows.append((prefix + key, "-" if value in (None, [], ()) else value))

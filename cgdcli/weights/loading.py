@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import logging
 import os
 from collections.abc import Callable
@@ -49,9 +50,9 @@ def load_model(source: str | Path | None = None, *, runs: Path = Path("runs")) -
     if path.is_dir() and (path / "last.safetensors").is_file():
         path = run_checkpoint(path)
     if path.is_file():
-        return _load_file(path)
+        return _logged(_load_file(path))
     if str(source) in tuple(Backbone):
-        return _load_backbone(Backbone(str(source)))
+        return _logged(_load_backbone(Backbone(str(source))))
     if path.is_dir():
         found = "is a folder without a checkpoint"
     else:
@@ -122,6 +123,13 @@ def download_backbone_weights(backbone: Backbone) -> dict[str, Tensor]:
             "--backbone-weights FILE for `train`, --model FILE elsewhere",
         ) from error
     return _as_trunk(state)
+
+
+def _logged(model: CGD) -> CGD:
+    assert model.info is not None
+    logger.debug("model %s, fingerprint %s", model.info.source, model.info.fingerprint)
+    logger.debug("network %s", json.dumps(model.info.config))
+    return model
 
 
 def _default_source(runs: Path) -> str | Path:
