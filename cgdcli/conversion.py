@@ -62,7 +62,7 @@ def convert_weights(
         assumed=assumed,
     )
     # Strictly, into the config's own network, before anything is written.
-    model = checkpoint.model(f"`{source}`")
+    model = checkpoint.model(f"`{source}`", {ours: old for old, ours in weights.renamed.items()})
     checkpoint = replace(checkpoint, tensors=dict(model.state_dict()))
     written = checkpoint.save(target)
     _verify(target, checkpoint)

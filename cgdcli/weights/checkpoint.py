@@ -1,6 +1,7 @@
 """Our checkpoint: one safetensors file, tensors under our names, the whole config in its header."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,14 +50,18 @@ class Checkpoint:
         """What identifies the embeddings that this model makes."""
         return fingerprint(self.config, tensor_bytes(self.tensors))
 
-    def model(self, what: str = "the checkpoint") -> CGD:
+    def model(self, what: str = "the checkpoint", called: Mapping[str, str] | None = None) -> CGD:
         """The network with these weights, in eval mode on the CPU, loaded strictly.
+
+        Args:
+            what: the file, for an error's words.
+            called: the file's own names of our entries, for an error's words.
 
         Raises:
             CheckpointError: names or shapes differ from the config's network.
         """
         model = meta_model(self.config)
-        load_strictly(model, self.tensors, what)
+        load_strictly(model, self.tensors, what, called)
         return model.eval()
 
     def save(self, path: Path) -> str:
@@ -132,7 +137,12 @@ def model_fingerprint(model: CGD) -> str:
     return fingerprint(model.config, tensor_bytes(model.state_dict()))
 
 
-def load_strictly(module: nn.Module, tensors: dict[str, Tensor], what: str) -> None:
+def load_strictly(
+    module: nn.Module,
+    tensors: dict[str, Tensor],
+    what: str,
+    called: Mapping[str, str] | None = None,
+) -> None:
     """Put `tensors` into `module` (also one on the meta device): all names, all shapes, or nothing.
 
     Floating-point entries are brought to float32.
@@ -143,15 +153,16 @@ def load_strictly(module: nn.Module, tensors: dict[str, Tensor], what: str) -> N
     state = module.state_dict()
     expected = {name: tuple(value.shape) for name, value in state.items()}
     found = {name: tuple(value.shape) for name, value in tensors.items()}
+    theirs = {name: (called or {}).get(name, name) for name in found}
     problems = [f"missing {name}" for name in expected if name not in found]
-    problems += [f"unknown {name}" for name in found if name not in expected]
+    problems += [f"unknown {theirs[name]}" for name in found if name not in expected]
     problems += [
-        f"{name} is {found[name]}, not {shape}"
+        f"{theirs[name]} is {found[name]}, not {shape}"
         for name, shape in expected.items()
         if name in found and found[name] != shape
     ]
     problems += [
-        f"{name} is {value.dtype}, not floating point"
+        f"{theirs[name]} is {value.dtype}, not floating point"
         for name, value in tensors.items()
         if name in state and state[name].is_floating_point() and not value.is_floating_point()
     ]

@@ -362,7 +362,7 @@ def test_missing_first_branch_is_noticed(folder):
 
 def test_misshapen_entry_is_named(folder):
     entries = state_dict(SG) | {"features.1.bias": torch.zeros(65)}
-    refused(save(folder, entries), "backbone.bn1.bias", "(65,)", "(64,)")
+    refused(save(folder, entries), "features.1.bias", "(65,)", "(64,)")
 
 
 def test_existing_output_is_kept_unless_forced(folder, clean):
