@@ -23,7 +23,7 @@ from cgdcli.weights.foreign import (
     read_architecture,
     read_foreign,
 )
-from cgdcli.weights.formats.reference import FileNameFacts, read_file_name
+from cgdcli.weights.formats.reference import REFERENCE, FileNameFacts, read_file_name
 from cgdcli.weights.header import read_header
 
 _ASSUMED_LETTERS = {1: "S", 2: "SG", 3: "SMG"}
@@ -124,7 +124,8 @@ def _read_config(
     if letters_assumed:
         assumed.append(f"descriptors {letters} (from {found.branches} branches)")
     if stride is None:
-        assumed.append("stride layer3 (the reference's only one)")
+        why = "the reference's only one" if weights.format is REFERENCE else "the default"
+        assumed.append(f"stride layer3 ({why})")
     if image_size is None:
         assumed.append(f"image size {Transform.image_size}")
     config = CGDConfig(

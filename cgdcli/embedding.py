@@ -13,17 +13,24 @@ from cgdcli.engines import Engine, Rows
 from cgdcli.engines.torch_engine import TorchEngine
 from cgdcli.errors import DatasetError, OutputError
 from cgdcli.files import check_output
-from cgdcli.images.finding import FoundImage, Listing, find_images
+from cgdcli.images.finding import FoundImage, Listing, absolute_path, find_images
 from cgdcli.index.builder import IndexBuilder, check_replaceable
-from cgdcli.index.records import IndexHeader, Picture, index_path
+from cgdcli.index.records import IndexHeader, Picture, index_path, relative_to_index
 from cgdcli.model.cgd import CGD
 from cgdcli.reports import EmbedReport, ModelInfo, SkippedImage
-from cgdcli.streaming import EmbeddedBatch, Model, OnProgress, as_model, embed_files, model_info
-from cgdcli.words import counted
+from cgdcli.streaming import (
+    EmbeddedBatch,
+    Model,
+    OnProgress,
+    as_model,
+    embed_files,
+    model_info,
+    nothing_readable,
+)
 
 
 def embed_images(
-    sources: Iterable[Path | str],
+    sources: Iterable[Path | str] | Path | str,
     output: Path | str,
     *,
     model: Model = None,
@@ -47,19 +54,19 @@ def embed_images(
     """
     config = config or EmbedConfig()
     started = time.monotonic()
-    paths = [Path(source) for source in sources]
+    paths = [Path(s) for s in ([sources] if isinstance(sources, (str, Path)) else sources)]
     target = checked_output(Path(output))
     listing = find_images(paths)
     _check_found(paths, listing)
     names = _labels(labels, listing.images)
     network = as_model(model)
     info = model_info(network)
-    absolute = sorted(os.path.abspath(path) for path in paths)
+    absolute = sorted(str(absolute_path(path)) for path in paths)
     check_replaceable(target, sources=absolute, model=info, rebuild=rebuild)
     engine = TorchEngine(network, config.device)
     with IndexBuilder(target, network.embedding_dim) as builder:
-        skipped, zero_blocks = _fill(builder, engine, listing, names, config, on_progress)
-        builder.finish(_header(builder.rows, network, engine, info, absolute, labels))
+        labelled, skipped, zero_blocks = _fill(builder, engine, listing, names, config, on_progress)
+        builder.finish(_header(builder, network, engine, info, absolute, labels))
     return EmbedReport(
         index=target,
         rows=builder.rows,
@@ -69,7 +76,7 @@ def embed_images(
         skipped=skipped,
         passed_over=listing.passed_over,
         zero_blocks=zero_blocks,
-        labels=len({name for name in names if name is not None}),
+        labels=len(labelled),
     )
 
 
@@ -80,27 +87,30 @@ def _fill(
     names: list[str | None],
     config: EmbedConfig,
     on_progress: OnProgress | None,
-) -> tuple[tuple[SkippedImage, ...], int]:
-    """Put every picture into the index; those skipped, and how many rows have an all-zero block."""
+) -> tuple[set[str], tuple[SkippedImage, ...], int]:
+    """Put every picture into the index.
+
+    Returns:
+        The labels that rows have, the pictures skipped, the number of rows with an all-zero block.
+    """
+    labels: set[str] = set()
     skipped: list[SkippedImage] = []
     zero_blocks = 0
     files = [image.file for image in listing.images]
     for batch in embed_files(engine, files, batch_size=config.batch_size, workers=config.workers):
         if len(batch.rows):
             zero_blocks += count_zero_blocks(batch.rows, engine.model.blocks)
-            builder.append(batch.rows, _pictures(batch, listing.images, names))
+            pictures = _pictures(batch, listing.images, names)
+            labels |= {picture.label for picture in pictures if picture.label is not None}
+            builder.append(batch.rows, pictures)
         for picture in batch.skipped:
             skipped.append(SkippedImage(str(picture.file), picture.reason))
             builder.skip(str(picture.file), picture.reason)
         if on_progress:
             on_progress(builder.rows + len(skipped), len(files), len(skipped))
     if not builder.rows:
-        raise DatasetError(
-            f"none of the {counted(len(files), 'picture')} could be read; the first: "
-            f"`{skipped[0].path}` {skipped[0].reason}",
-            hint="check that the files are pictures; no index was written",
-        )
-    return tuple(skipped), zero_blocks
+        raise nothing_readable(len(files), skipped)
+    return labels, tuple(skipped), zero_blocks
 
 
 def checked_output(output: Path) -> Path:
@@ -113,7 +123,7 @@ def checked_output(output: Path) -> Path:
     if target.suffix != ".npy" and not target.is_dir():
         raise OutputError(
             f"the index `{output}` should end in .npy: it is a NumPy array",
-            hint=f"try -o {output.with_suffix('.npy')}",
+            hint=f"try -o {output}.npy",
         )
     check_output(target, force=True, what="index")
     return target
@@ -163,18 +173,24 @@ def _pictures(
 
 
 def _header(
-    rows: int, model: CGD, engine: Engine, info: ModelInfo, sources: list[str], labels: str
+    builder: IndexBuilder,
+    model: CGD,
+    engine: Engine,
+    info: ModelInfo,
+    sources: list[str],
+    labels: str,
 ) -> IndexHeader:
     described = info.to_dict()
     if Path(info.source).is_file():
         described["path"] = os.path.abspath(info.source)
     return IndexHeader(
-        rows=rows,
+        rows=builder.rows,
         dim=model.embedding_dim,
         model=described,
         engine=engine.name,
         precision=engine.precision,
         blocks=model.blocks,
         sources=sources,
+        relative_sources=[str(relative_to_index(source, builder.path)) for source in sources],
         labels=labels,
     )

@@ -1,5 +1,7 @@
 """Job: how good a retrieval is: Recall@K and mAP@R, blocked, self left out by row."""
 
+import logging
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,8 +20,9 @@ from cgdcli.errors import ConfigError, DatasetError
 from cgdcli.index.exact import nearest
 from cgdcli.index.store import EmbeddingIndex, open_index
 from cgdcli.reports import RecallReport, SkippedImage
-from cgdcli.streaming import Model, OnProgress, as_model, embed_files
-from cgdcli.words import counted
+from cgdcli.streaming import Model, OnProgress, as_model, embed_files, nothing_readable
+
+logger = logging.getLogger("cgdcli")
 
 QUERIES_AT_ONCE = 1_024
 
@@ -67,8 +70,14 @@ def evaluate(
         table, what = read_evaluation_data(Path(data))
         report = evaluate_table(engine, table, config, ranks, on_progress)
         return _renamed(report, what)
-    queries = _embed_table(engine, read_class_folders(Path(str(query))), config, on_progress)
-    stored = _embed_table(engine, read_class_folders(Path(str(gallery))), config, on_progress)
+    asked, searched = (read_class_folders(Path(str(folder))) for folder in (query, gallery))
+    twice = len(
+        {os.path.realpath(p) for p in asked.paths} & {os.path.realpath(p) for p in searched.paths}
+    )
+    if twice:
+        logger.warning("%d queries are in the gallery too: each finds itself first", twice)
+    queries = _embed_table(engine, asked, config, on_progress)
+    stored = _embed_table(engine, searched, config, on_progress)
     report = score(queries[0], queries[1], ranks, gallery=stored[0], gallery_labels=stored[1])
     return _renamed(report, f"{query} in {gallery}", queries[2] + stored[2])
 
@@ -100,7 +109,9 @@ def evaluate_index(index: EmbeddingIndex, ranks: Sequence[int] = RECALL_RANKS) -
         )
     known = [label for label in labels if label is not None]
     picked = index.rows if len(rows) == len(labels) else index.rows[rows]
-    return _renamed(score(picked, known, ranks), str(index.path))
+    left_out = len(labels) - len(rows)
+    what = f"{index.path} ({left_out} rows without label left out)" if left_out else str(index.path)
+    return _renamed(score(picked, known, ranks), what)
 
 
 def score(
@@ -138,6 +149,8 @@ def score(
             hits[rank] += int(right[:, :rank].any(axis=1).sum())
         precision_sum += float(_average_precision(right, relevant_Q[part]).sum())
     partnered = int((relevant_Q > 0).sum())
+    if len(number) == 1:
+        logger.warning("there is a single label, so that every hit is right")
     return RecallReport(
         recall={rank: count / len(rows) for rank, count in hits.items()},
         map_at_r=precision_sum / partnered if partnered else None,
@@ -172,11 +185,7 @@ def _embed_table(
         if on_progress:
             on_progress(len(labels) + len(skipped), len(table), len(skipped))
     if not rows:
-        raise DatasetError(
-            f"none of the {counted(len(table), 'picture')} could be read; the first: "
-            f"`{skipped[0].path}` {skipped[0].reason}",
-            hint="check that the files are pictures",
-        )
+        raise nothing_readable(len(table), skipped)
     return np.concatenate(rows), labels, tuple(skipped)
 
 

@@ -6,8 +6,18 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from cgdcli.errors import OutputError
+
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+_HOST = socket.gethostname()
 
 
 def check_output(target: Path, *, force: bool = False, what: str = "output") -> None:
@@ -54,6 +64,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         yield temporary
+        # Some writers (safetensors) make private files; a model is shared as the umask says.
+        temporary.chmod(0o666 & ~_umask())
         fsync_file(temporary)
         temporary.replace(target)
         fsync_folder(target.parent)
@@ -91,59 +103,78 @@ def fsync_folder(folder: Path) -> None:
 def writer_lock(target: Path) -> Iterator[None]:
     """Hold `<target>.lock`, so that a second writer of the same output is told.
 
-    The file names host and pid. A lock whose process is gone on this host is taken over; one of
-    another host is believed, since that host cannot be asked.
+    The kernel gives the lock back when its process ends, however it ends. The file names host and
+    pid for people; one left by another host is believed, since that host cannot be asked.
 
     Raises:
         OutputError: another process is writing `target`.
     """
     lock = target.with_name(target.name + ".lock")
-    mine = json.dumps({"host": socket.gethostname(), "pid": os.getpid()})
-    for _ in range(2):
+    descriptor = _acquire(lock, target)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _acquire(lock: Path, target: Path) -> int:
+    while True:
         try:
-            descriptor = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-        except FileExistsError:
-            if not _owner_is_gone(lock):
-                raise OutputError(
-                    f"`{target}` is being written by another process ({_owner(lock)})",
-                    hint=f"wait for it; if it is gone for sure, remove `{lock}`",
-                ) from None
-            lock.unlink(missing_ok=True)
-            continue
+            descriptor = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
         except OSError as error:
             raise OutputError(
                 f"cannot write `{target}`: {error.strerror or error}",
                 hint="choose a folder that exists and that you may write to",
             ) from error
-        with os.fdopen(descriptor, "w") as handle:
-            handle.write(mine)
-        break
+        owner = _owner(os.pread(descriptor, 4096, 0))
+        if not _try_lock(descriptor, owner) or owner.get("host", _HOST) != _HOST:
+            os.close(descriptor)
+            by = f"pid {owner['pid']} on {owner['host']}" if owner else "owner unknown"
+            raise OutputError(
+                f"`{target}` is being written by another process ({by})",
+                hint=f"wait for it; if it is gone for sure, remove `{lock}`",
+            )
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), lock.stat()):
+                break
+        os.close(descriptor)  # its owner removed it between our opening and our locking
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, json.dumps({"host": _HOST, "pid": os.getpid()}).encode(), 0)
+    return descriptor
+
+
+def _try_lock(descriptor: int, owner: dict[str, Any]) -> bool:
+    """Lock without waiting; where the system has no flock (Windows), judge by the owner's pid."""
+    if fcntl is None:
+        return owner.get("pid") in (None, os.getpid()) or not _is_alive(int(owner["pid"]))
     try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
-
-
-def _owner(lock: Path) -> str:
-    try:
-        owner = json.loads(lock.read_text())
-        return f"pid {owner['pid']} on {owner['host']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "owner unknown"
-
-
-def _owner_is_gone(lock: Path) -> bool:
-    try:
-        owner = json.loads(lock.read_text())
-        host, pid = owner["host"], int(owner["pid"])
-    except (OSError, ValueError, KeyError, TypeError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
         return False
-    if host != socket.gethostname():
-        return False
+    return True
+
+
+def _owner(text: bytes) -> dict[str, Any]:
+    """Host and pid; empty where a writer was killed before it could say."""
+    try:
+        owner = json.loads(text)
+        return {"host": str(owner["host"]), "pid": int(owner["pid"])}
+    except (ValueError, KeyError, TypeError):
+        return {}
+
+
+def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
-        return True
-    except OSError:
         return False
-    return False
+    except OSError:
+        return True
+    return True
+
+
+def _umask() -> int:
+    mask = os.umask(0)  # there is no other way to ask
+    os.umask(mask)
+    return mask

@@ -16,6 +16,7 @@ from cgdcli.index.store import EmbeddingIndex, open_index
 from cgdcli.model.cgd import CGD
 from cgdcli.reports import Hit, QueryHits, SearchReport, SkippedImage
 from cgdcli.streaming import Model, embed_files, model_info
+from cgdcli.weights.header import read_header
 from cgdcli.weights.loading import find_by_fingerprint, load_model
 
 logger = logging.getLogger("cgdcli")
@@ -36,7 +37,7 @@ class Query:
 
 
 def search_images(
-    queries: Sequence[Path | str],
+    queries: Sequence[Path | str] | Path | str,
     index: EmbeddingIndex | Path | str,
     *,
     k: int,
@@ -70,7 +71,8 @@ def search_images(
         )
     stored = open_index(index, root)
     blocks = _blocks(stored) if explain else None
-    asked, skipped = _read_queries([str(q) for q in queries], stored, model, device)
+    names = [str(q) for q in ([queries] if isinstance(queries, (str, Path)) else queries)]
+    asked, skipped = _read_queries(names, stored, model, device)
     if not asked:
         raise DatasetError(f"no query can be read: {skipped[0].reason}", hint="give a picture")
     rows = np.stack([query.row for query in asked])
@@ -149,10 +151,13 @@ def _recorded_model(index: EmbeddingIndex, runs: Path) -> str | Path:
     recorded = described.get("path")
     if recorded is None:
         return str(described["source"])  # a backbone's name
-    if Path(recorded).is_file():
+    there = Path(recorded).is_file()
+    if there and _fingerprint_there(Path(recorded)) in (None, described["fingerprint"]):
         return Path(recorded)
     folders = [index.path.absolute().parent, *sorted(runs.glob("*/"))]
     found = find_by_fingerprint(described["fingerprint"], folders)
+    if found is None and there:
+        return Path(recorded)  # refused by its fingerprint, with both names
     if found is None:
         raise MismatchError(
             f"the model that made `{index.path}` is gone: `{recorded}` is not there, and no "
@@ -162,6 +167,14 @@ def _recorded_model(index: EmbeddingIndex, runs: Path) -> str | Path:
         )
     logger.info("model: %s (found by its fingerprint)", found)
     return found
+
+
+def _fingerprint_there(path: Path) -> str | None:
+    """What the header of a checkpoint of ours says; None for another kind of weights file."""
+    if path.suffix != ".safetensors":
+        return None
+    metadata = read_header(path).metadata
+    return None if metadata is None else str(metadata.get("fingerprint"))
 
 
 def _read_queries(

@@ -11,14 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgdcli.engines import Engine, Rows
-from cgdcli.errors import CheckpointError, ImageError
+from cgdcli.errors import CheckpointError, DatasetError, ImageError
 from cgdcli.images.decoding import Pixels, read_image
 from cgdcli.images.loading import batched, read_ahead, worker_count
 from cgdcli.images.transforms import eval_pixels
 from cgdcli.model.cgd import CGD
-from cgdcli.reports import ModelInfo
+from cgdcli.reports import ModelInfo, SkippedImage
 from cgdcli.weights.checkpoint import model_fingerprint
 from cgdcli.weights.loading import load_model
+from cgdcli.words import counted
 
 Model = CGD | str | Path | None
 OnProgress = Callable[[int, int, int], None]
@@ -87,6 +88,15 @@ def model_info(model: CGD) -> ModelInfo:
     if model.info is not None and model.info.fingerprint == found:
         return model.info
     return ModelInfo("a model in memory", found, model.config.to_dict())
+
+
+def nothing_readable(count: int, skipped: Sequence[SkippedImage]) -> DatasetError:
+    """The error for a set of pictures of which not one could be read."""
+    return DatasetError(
+        f"none of the {counted(count, 'picture')} could be read; the first: "
+        f"`{skipped[0].path}` {skipped[0].reason}",
+        hint="check that the files are pictures; nothing was written",
+    )
 
 
 def _read(position: int, file: Path, image_size: int) -> ReadPicture:

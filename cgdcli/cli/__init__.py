@@ -51,7 +51,11 @@ def _about(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+            "--version",
+            callback=_show_version,
+            is_eager=True,
+            allow_from_autoenv=False,  # CGD_VERSION in an image would silence every command
+            help="Show the version and exit.",
         ),
     ] = False,
 ) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cgdcli.cli.options import (
+    EXIT_SKIPPED,
     DeviceOption,
     JsonOption,
     ModelOption,
@@ -15,8 +16,7 @@ from cgdcli.cli.options import (
 )
 from cgdcli.cli.output import Output
 from cgdcli.config import EmbedConfig
-
-EXIT_SKIPPED = 3
+from cgdcli.words import counted
 
 
 def embed(
@@ -61,6 +61,8 @@ def embed(
             on_progress=on_progress,
         )
     out.say(*embed_lines(report))
+    if quiet and report.skipped:
+        out.warn(f"skipped {counted(len(report.skipped), 'picture')}: see inspect --skipped")
     if as_json:
         out.json(report.to_dict())
     return EXIT_SKIPPED if report.skipped else 0

@@ -3,7 +3,10 @@
 from pathlib import Path
 from typing import Annotated
 
+import typer
+
 from cgdcli.cli.options import (
+    EXIT_SKIPPED,
     DeviceOption,
     JsonOption,
     ModelOption,
@@ -12,15 +15,15 @@ from cgdcli.cli.options import (
     WorkersOption,
     argument,
     option,
+    was_given,
 )
 from cgdcli.cli.output import Output
 from cgdcli.config import RECALL_RANKS, EmbedConfig
 from cgdcli.errors import ConfigError
 
-EXIT_SKIPPED = 3
-
 
 def evaluate(
+    context: typer.Context,
     data: Annotated[
         Path | None, argument(metavar="DATA", help="A folder of class folders.")
     ] = None,
@@ -49,6 +52,12 @@ def evaluate(
     from cgdcli.views.tables import recall_table
 
     out = Output(quiet=quiet, verbose=verbose)
+    useless = [n for n in ("batch_size", "workers", "device") if was_given(context, n)]
+    if index is not None and useless:
+        raise ConfigError(
+            f"--{useless[0].replace('_', '-')} does nothing beside --index: no picture is embedded",
+            hint="leave it out",
+        )
     with out.progress("embedding") as on_progress:
         report = measure(
             data,

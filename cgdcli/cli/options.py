@@ -12,8 +12,10 @@ from cgdcli.config import Backbone, Device
 option = partial(typer.Option, show_envvar=False)
 argument = partial(typer.Argument, show_envvar=False)
 
+EXIT_SKIPPED = 3  # done, but pictures were skipped
+
 QuietOption = Annotated[
-    bool, option("--quiet", "-q", help="Say nothing but errors and the result.")
+    bool, option("--quiet", "-q", help="Say nothing but the result, warnings and errors.")
 ]
 VerboseOption = Annotated[
     bool, option("--verbose", "-v", help="Say more: model, device, every entry or fact.")
@@ -43,3 +45,9 @@ IndexModelOption = Annotated[
 RootOption = Annotated[
     Path | None, option("--root", help="Look for the index's pictures in this folder first.")
 ]
+
+
+def was_given(context: typer.Context, name: str) -> bool:
+    """Whether an option was typed; one from the environment is a default of that machine."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"

@@ -12,6 +12,7 @@ from cgdcli.cli.options import (
     VerboseOption,
     argument,
     option,
+    was_given,
 )
 from cgdcli.cli.output import Output
 from cgdcli.config import (
@@ -59,7 +60,7 @@ def profile(
     from cgdcli.views.tables import profile_table
 
     out = Output(quiet=quiet, verbose=verbose)
-    described = [name for name in _NETWORK_OPTIONS if _was_given(context, name)]
+    described = [name for name in _NETWORK_OPTIONS if was_given(context, name)]
     if checkpoint is not None and described:
         raise ConfigError(
             f"{checkpoint} says its whole network; --{described[0].replace('_', '-')} cannot "
@@ -82,8 +83,3 @@ def profile(
         out.json(report.to_dict())
     else:
         out.show(profile_table(report))
-
-
-def _was_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name != "DEFAULT"

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cgdcli.cli.options import (
+    EXIT_SKIPPED,
     DeviceOption,
     ForceOption,
     IndexModelOption,
@@ -18,8 +19,6 @@ from cgdcli.cli.output import Output
 from cgdcli.config import Device
 from cgdcli.errors import ConfigError
 from cgdcli.reports import QueryHits
-
-EXIT_SKIPPED = 3
 
 
 def search(
@@ -61,6 +60,8 @@ def search(
         raise ConfigError("--paths-only and --json exclude each other", hint="choose one")
     if sheet is not None:
         check_output(sheet, force=force, what="contact sheet")
+        if sheet.suffix.lower() != ".png":
+            raise ConfigError(f"--sheet {sheet} should end in .png", hint=f"--sheet {sheet}.png")
     report = search_images(
         queries,
         index,

@@ -1,11 +1,12 @@
 """`cgd train`: a network from class folders."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cgdcli.cli.options import (
+    EXIT_SKIPPED,
     BackboneOption,
     DeviceOption,
     JsonOption,
@@ -14,13 +15,14 @@ from cgdcli.cli.options import (
     WorkersOption,
     argument,
     option,
+    was_given,
 )
 from cgdcli.cli.output import Output
 from cgdcli.cli.train_display import TrainDisplay
 from cgdcli.config import StrideMode, TrainConfig
 from cgdcli.errors import ConfigError
+from cgdcli.words import counted
 
-EXIT_SKIPPED = 3
 _NOT_SETTINGS = ("data", "name", "runs", "resume", "as_json", "quiet", "verbose")
 
 
@@ -87,7 +89,7 @@ def train(
     `best` is chosen on val, else on classes held out of train, never on test, which is judged once
     at the end. The reference's ResNet-50 line:
 
-    cgd train data/ --backbone resnet50 --embedding-dim 1536 --batch-size 128
+    cgd train data/ --backbone resnet50 --embedding-dim 1536
     """
     from cgdcli.training.loop import train as run
     from cgdcli.views.tables import train_lines
@@ -103,19 +105,30 @@ def train(
             runs=runs,
             name=name,
             resume=resume,
+            **(_changes(context) if resume else {}),
             on_report=display.show,
         )
-    out.say(*train_lines(report))
+    *result, next_line = train_lines(report)
     if as_json:
+        out.say(*result)
         out.json(report.to_dict())
+    else:
+        out.lines(line + "\n" for line in result)
+    out.say(next_line)
+    if report.skipped:
+        out.warn(f"skipped {counted(len(report.skipped), 'picture')} that could not be read")
     return EXIT_SKIPPED if report.skipped else 0
+
+
+def _changes(context: typer.Context) -> dict[str, Any]:
+    """What may differ on a resume, as it does not change the result: where and with how many."""
+    return {n: context.params[n] for n in ("device", "workers") if was_given(context, n)}
 
 
 def _refuse_settings(context: typer.Context, names: dict[str, object]) -> None:
     """A resumed run has its own settings; an option that would do nothing is an error."""
     for name in names:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
+        if name not in ("device", "workers") and was_given(context, name):
             raise ConfigError(
                 f"--{name.replace('_', '-')} cannot be changed on --resume: the run keeps the "
                 "settings it began with",

@@ -81,6 +81,11 @@ def read_training_data(folder: Path, *, val_fraction: float, seed: int) -> Train
         ignored = _other_folders(folder)
         if ignored:
             notes.append(f"`{folder}` has a `train`; beside it {', '.join(ignored)} is not read")
+    elif _has_only_splits(folder):
+        raise DatasetError(
+            f"`{folder}` has {' and '.join(_split_names(folder))} but no train",
+            hint=f"put the classes to train on into {folder / 'train'}",
+        )
     else:
         train, val, test = read_class_folders(folder), None, None
     if train.left_out:
@@ -106,7 +111,7 @@ def read_training_data(folder: Path, *, val_fraction: float, seed: int) -> Train
 
 def read_evaluation_data(folder: Path) -> tuple[ImageTable, str]:
     """Class folders to judge a model on; of a train/val/test layout its `test`, else its `val`."""
-    if (folder / "train").is_dir():
+    if (folder / "train").is_dir() or _has_only_splits(folder):
         for split in ("test", "val"):
             if (folder / split).is_dir():
                 return read_class_folders(folder / split), str(folder / split)
@@ -120,23 +125,23 @@ def hold_out_classes(classes: tuple[str, ...], fraction: float, seed: int) -> tu
 
 
 def folder_labels(images: Iterable[FoundImage]) -> list[str | None]:
-    """Labels for pictures to embed: the class folder, where the folder given holds class folders.
+    """Labels for pictures to embed: the parent folder, where the folder given holds class folders.
 
-    A folder holds class folders when its pictures lie in at least two subfolders; those of a
-    train/val/test layout lie one deeper. Other pictures have no label.
+    A folder holds class folders when its pictures lie in at least two folders below it. Pictures
+    directly in the folder given, or in a split's (train, val, test), have no label.
     """
     images = list(images)
-    parents: dict[Path, set[str]] = {}
+    parents: dict[Path, set[Path]] = {}
     for image in images:
-        parents.setdefault(image.root, set()).add(_class_of(image) or "")
+        parents.setdefault(image.root, set()).add(Path(image.path).parent)
     labels: list[str | None] = []
     for image in images:
-        groups = parents[image.root] - {""}
-        if groups and groups <= set(SPLITS):
-            parts = Path(image.path).parts
-            labels.append(parts[1] if len(parts) > 2 else None)
-        else:
-            labels.append(_class_of(image) if len(groups) > 1 else None)
+        below, parent = parents[image.root] - {Path()}, Path(image.path).parent
+        only_splits = all(folder.parts[0] in SPLITS for folder in below)
+        is_class = (
+            len(below) > 1 and parent in below and not (only_splits and len(parent.parts) == 1)
+        )
+        labels.append(parent.name if is_class else None)
     return labels
 
 
@@ -184,6 +189,14 @@ def _class_of(image: FoundImage) -> str | None:
 
 def _read_split(folder: Path) -> ImageTable | None:
     return read_class_folders(folder) if folder.is_dir() else None
+
+
+def _split_names(folder: Path) -> list[str]:
+    return [split for split in SPLITS if (folder / split).is_dir()]
+
+
+def _has_only_splits(folder: Path) -> bool:
+    return folder.is_dir() and bool(_split_names(folder)) and not _other_folders(folder)
 
 
 def _other_folders(folder: Path) -> list[str]:

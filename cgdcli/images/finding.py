@@ -50,7 +50,7 @@ def find_images(sources: Iterable[Path]) -> Listing:
     passed_over: set[str] = set()
     for source in sources:
         root = source if source.is_dir() else source.parent
-        absolute = Path(os.path.abspath(root))
+        absolute = absolute_path(root)
         files: Iterable[Path] = [source] if source.is_file() else _walk(source)
         for file in files:
             relative = os.path.relpath(file, root)
@@ -60,6 +60,11 @@ def find_images(sources: Iterable[Path]) -> Listing:
             images.setdefault(str(absolute / relative), FoundImage(absolute, relative))
     ordered = sorted(images, key=os.fsencode)
     return Listing(tuple(images[place] for place in ordered), len(passed_over))
+
+
+def absolute_path(path: Path) -> Path:
+    """Absolute, links kept as the user named them; but `link/..` is where the system says it is."""
+    return path.resolve() if ".." in path.parts else Path(os.path.abspath(path))
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -75,7 +80,9 @@ def _walk(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        # Real folders before links to them, by name: what a picture is called is no accident.
+        visible = [name for name in folders if not name.startswith(".")]
+        folders[:] = sorted(visible, key=lambda name: (Path(place, name).is_symlink(), name))
         yield from (Path(place, name) for name in files if not name.startswith("."))
 
 

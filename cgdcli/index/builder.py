@@ -6,7 +6,7 @@ import json
 import os
 import sqlite3
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 
 from cgdcli.errors import IndexFileError, MismatchError, OutputError
 from cgdcli.files import fsync_file, fsync_folder, writer_lock
-from cgdcli.index.records import SCHEMA, IndexHeader, Picture, blob_or_text, sidecar
+from cgdcli.index.records import (
+    SCHEMA,
+    IndexHeader,
+    Picture,
+    blob_or_text,
+    relative_to_index,
+    sidecar,
+)
 from cgdcli.index.rows import RowWriter, is_our_array, open_rows, sampled_checksum
 from cgdcli.index.store import read_index_header
 from cgdcli.reports import ModelInfo
@@ -120,7 +127,11 @@ class IndexBuilder:
             self._roots[root] = len(self._roots)
             self._database.execute(
                 "INSERT INTO roots VALUES (?, ?, ?)",
-                (self._roots[root], _relative(root, self.path), blob_or_text(str(root))),
+                (
+                    self._roots[root],
+                    _optional(relative_to_index(root, self.path)),
+                    blob_or_text(str(root)),
+                ),
             )
         return self._roots[root]
 
@@ -132,7 +143,7 @@ class IndexBuilder:
 
 
 def check_replaceable(
-    path: Path, *, sources: Iterable[str], model: ModelInfo, rebuild: bool
+    path: Path, *, sources: Sequence[str], model: ModelInfo, rebuild: bool
 ) -> bool:
     """Refuse to write over anything but an index of the same sources and model.
 
@@ -159,7 +170,12 @@ def check_replaceable(
         ) from None
     if rebuild:
         return True
-    if sorted(header.sources) != sorted(sources):
+    relative = sorted(str(relative_to_index(source, path)) for source in sources)
+    # An index that moved with its pictures: the same places from it, and nothing where they were.
+    moved = relative == sorted(header.relative_sources) and not any(
+        map(os.path.exists, header.sources)
+    )
+    if sorted(sources) != sorted(header.sources) and not moved:
         raise MismatchError(
             f"`{path}` is the index of {', '.join(header.sources)}, another source",
             hint="choose another -o, or add --rebuild to replace it",
@@ -174,8 +190,5 @@ def check_replaceable(
     return True
 
 
-def _relative(root: Path, index: Path) -> str | bytes | None:
-    try:
-        return blob_or_text(os.path.relpath(root, Path(os.path.abspath(index)).parent))
-    except ValueError:  # another drive has no relative path
-        return None
+def _optional(path: str | None) -> str | bytes | None:
+    return None if path is None else blob_or_text(path)

@@ -1,7 +1,7 @@
 """What an index records: its header, its pictures, its files' names and its table's layout."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ class IndexHeader:
     Attributes:
         model: `ModelInfo.to_dict()` of what made the rows, plus the absolute `path` of a file.
         blocks: (letter, first column, end column) of each branch, or None where columns have none.
-        sources: the absolute files and folders that were embedded.
+        sources: the absolute files and folders that were embedded; `relative_sources` the same
+            from the index's folder, for an index that has moved with its pictures.
     """
 
     rows: int
@@ -48,6 +49,7 @@ class IndexHeader:
     blocks: list[tuple[str, int, int]] | None
     sources: list[str]
     labels: str = "folder"
+    relative_sources: list[str] = field(default_factory=list)
     generation: str = ""
     checksum: str = ""
     complete: bool = True
@@ -56,9 +58,20 @@ class IndexHeader:
 
 def index_path(path: Path) -> Path:
     """The `.npy` of an index, however it was named: feats, feats.npy, feats.sqlite."""
-    if path.suffix == ".sqlite" or (not path.suffix and not path.exists()):
+    if path.suffix == ".sqlite":
         return path.with_suffix(".npy")
+    longer = path.with_name(path.name + ".npy") if path.name else path
+    if not path.exists() and (not path.suffix or longer.exists()):
+        return longer
     return path
+
+
+def relative_to_index(path: Path | str, index: Path) -> str | None:
+    """`path` from the index's folder; None where there is no way (another drive)."""
+    try:
+        return os.path.relpath(path, Path(os.path.abspath(index)).parent)
+    except ValueError:
+        return None
 
 
 def sidecar(path: Path) -> Path:

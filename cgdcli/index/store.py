@@ -57,6 +57,8 @@ class EmbeddingIndex:
             MismatchError: the two files are not of one index.
         """
         npy = index_path(Path(path))
+        if npy.is_symlink() and not sidecar(npy).exists():
+            npy = npy.resolve()
         if not sidecar(npy).exists():
             rows = open_rows(npy)
             check_unit_rows(npy, rows)
@@ -72,6 +74,18 @@ class EmbeddingIndex:
                 time.sleep(0.05)
         check_unit_rows(npy, rows)
         return cls(npy, rows, header, root, database)
+
+    def close(self) -> None:
+        """Let go of the table; rows stay usable."""
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
     def __len__(self) -> int:
         return len(self.rows)

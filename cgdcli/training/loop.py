@@ -2,11 +2,13 @@
 
 import contextlib
 import json
+import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,6 +49,8 @@ from cgdcli.weights.loading import (
     run_checkpoint,
 )
 
+logger = logging.getLogger("cgdcli")
+
 STEPS_BEFORE_A_FORECAST = 20
 
 
@@ -57,6 +61,8 @@ def train(
     runs: Path | str = "runs",
     name: str | None = None,
     resume: bool = False,
+    device: Device | None = None,
+    workers: int | None = None,
     on_report: Callable[[Report], None] | None = None,
 ) -> TrainReport:
     """Train on a folder of classes (or train/val/test of them) and return how it ended.
@@ -64,6 +70,7 @@ def train(
     Args:
         data: see `datasets.folders`; with `resume` the run's own, unless given.
         resume: go on with the run `name`, or the newest unfinished one, with its own settings.
+        device, workers: with `resume`, in place of the run's own.
         on_report: called with a `StartReport`, then `StepReport`s and `EpochReport`s.
 
     Raises:
@@ -71,7 +78,9 @@ def train(
         TrainingError: nothing to resume, or the loss is not finite.
         MismatchError: the data of a resumed run has changed.
     """
-    trainer = Trainer(data, config, runs=Path(runs), name=name, resume=resume)
+    changes = {"device": device, "workers": workers}
+    changes = {key: value for key, value in changes.items() if value is not None}
+    trainer = Trainer(data, config, runs=Path(runs), name=name, resume=resume, changes=changes)
     for report in trainer.reports():
         if isinstance(report, TrainReport):
             return report
@@ -91,12 +100,14 @@ class Trainer:
         runs: Path,
         name: str | None,
         resume: bool,
+        changes: dict[str, Any] | None = None,
     ) -> None:
         self.resumed = resume
         if resume:
             self.run = find_unfinished(runs, name)
             settings = read_settings(self.run)
-            self.config, self.folder = settings.config, Path(data or settings.data)
+            self.config = replace(settings.config, **changes or {})
+            self.folder = Path(data or settings.data)
         else:
             if data is None:
                 raise ConfigError("no data to train on; DATA is missing", hint="cgd train DATA")
@@ -242,7 +253,16 @@ class Trainer:
     def _judge(self, model: CGD) -> RecallReport:
         engine = TorchEngine(model, Device(self.device.type))
         config = EmbedConfig(workers=self.config.workers)
-        return evaluate_table(engine, self.data.val, config)
+        report = evaluate_table(engine, self.data.val, config)
+        self._note_skipped(report)
+        return report
+
+    def _note_skipped(self, report: RecallReport) -> None:
+        """Broken pictures of val and test count like those of train: said once, exit code 3."""
+        for image in report.skipped:
+            if Path(image.path) not in self.reader.skipped:
+                self.reader.skipped[Path(image.path)] = image.reason
+                logger.warning("skipped: `%s` %s", image.path, image.reason)
 
     def _before_training(self) -> EpochReport:
         """Epoch 0: the backbone's pooled descriptors, what training has to beat."""
@@ -335,6 +355,8 @@ class Trainer:
             engine = TorchEngine(load_model(model), Device(self.device.type))
             config = EmbedConfig(workers=self.config.workers)
             test = replace(evaluate_table(engine, self.data.test, config), what="test")
+            self._note_skipped(test)
+        self._compare_with_untrained(chosen)
         return TrainReport(
             run=self.run,
             model=model,
@@ -348,6 +370,16 @@ class Trainer:
                 SkippedImage(str(p), reason) for p, reason in self.reader.skipped.items()
             ),
         )
+
+    def _compare_with_untrained(self, chosen: EpochReport) -> None:
+        before, after = self.epochs[0].evaluation, chosen.evaluation
+        if before and after and _rank(after) < _rank(before):
+            logger.warning(
+                "training made it worse: R@1 %.4f, and %.4f by the backbone's pooled descriptors "
+                "before; try more pictures, more --epochs or another --learning-rate",
+                after.recall[1],
+                before.recall[1],
+            )
 
     def _start_report(self, done: int) -> StartReport:
         return StartReport(

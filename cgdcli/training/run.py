@@ -51,9 +51,11 @@ def new_run(runs: Path, name: str | None, config: TrainConfig) -> Path:
         run.mkdir(parents=True)
     except FileExistsError:
         what = "exists" if run.is_dir() else "is a file"
+        known = (run / STATE_FILE).is_file()
+        go_on = f"continue it with --resume --name {run.name}" if known else "remove it"
         raise OutputError(
             f"the run `{run}` {what}; nothing is overwritten unasked",
-            hint=f"continue it with --resume --name {run.name}, or choose another --name",
+            hint=f"{go_on}, or choose another --name",
         ) from None
     except OSError as error:
         raise OutputError(
@@ -166,11 +168,13 @@ def load_state(run: Path) -> dict[str, Any]:
 
 
 def data_digest(data: TrainingData, folder: Path) -> str:
-    """SHA-256 of what is trained on: paths below `folder` and labels, in order."""
-    digest = hashlib.sha256()
-    for path, label in zip(data.train.paths, data.train.labels, strict=True):
-        name = os.path.relpath(path, folder)
-        digest.update(f"{name}\0{label}\0".encode(errors="surrogateescape"))
+    """SHA-256 of what is trained and judged on: paths below `folder` and labels, in order."""
+    digest = hashlib.sha256(f"{data.judged_on}\0{data.held_out}\0".encode())
+    for name, table in (("train", data.train), ("val", data.val), ("test", data.test)):
+        digest.update(f"\0{name}\0".encode())
+        for path, label in zip(table.paths, table.labels, strict=True) if table else ():
+            place = os.path.relpath(path, folder)
+            digest.update(f"{place}\0{label}\0".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 

@@ -65,7 +65,9 @@ class ClassBatches:
                 put_back.append(label)
                 continue
             used.add(label)
-            wanted = min(self.per_class, max(2, room))
+            if not batch:  # the first class leaves room for a pair of a second
+                room = max(1, self.batch_size - 2)
+            wanted = min(self.per_class, room)
             batch += self._draw(rng, label, wanted, waiting[label])
         classes.extendleft(reversed(put_back))
         return batch

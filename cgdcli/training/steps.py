@@ -44,7 +44,9 @@ def make_optimizer(model: CGD, config: TrainConfig) -> torch.optim.Adam:
 
 def learning_rate(config: TrainConfig, epoch: int) -> float:
     """Of epoch 1, 2, ...: a tenth after 60 % and a hundredth after 80 % of the epochs."""
-    passed = sum(epoch > int(share * config.epochs) for share in (0.6, 0.8))
+    first = max(1, int(0.6 * config.epochs))  # a run of one epoch keeps the rate asked for
+    second = max(first + 1, int(0.8 * config.epochs))
+    passed = (epoch > first) + (epoch > second)
     return config.learning_rate * 0.1**passed
 
 

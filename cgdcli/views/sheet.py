@@ -1,6 +1,8 @@
 """The contact sheet: a query and its hits as one picture."""
 
+import contextlib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -12,6 +14,13 @@ from cgdcli.reports import Hit, QueryHits
 
 TILE, GAP, CAPTION, BORDER = 176, 14, 40, 5
 HITS_PER_LINE = 10
+SYSTEM_FONTS = (
+    "NotoSansCJK-Regular.ttc",
+    "Arial Unicode.ttf",
+    "msgothic.ttc",
+    "DejaVuSans.ttf",
+    "NotoSans-Regular.ttf",
+)
 PAPER, TILE_GROUND, INK, FAINT = "#ffffff", "#eceef0", "#1c2024", "#60666d"
 RIGHT, WRONG, UNKNOWN = "#18794e", "#c62a2f", "#c1c8cd"  # AA contrast on paper for the first two
 
@@ -60,8 +69,8 @@ def _draw_query(
     sheet: Image.Image, draw: ImageDraw.ImageDraw, result: QueryHits, place: tuple[int, int]
 ) -> None:
     _draw_tile(sheet, draw, result.query_path, place, INK)
-    label = f"label {result.label}" if result.label is not None else Path(result.query).name
-    _caption(draw, place, "query", label, None)
+    label = f"label {result.label}" if result.label is not None else ""
+    _caption(draw, place, f"query {Path(result.query).name}", label, None)
 
 
 def _draw_hit(
@@ -106,8 +115,10 @@ def _caption(
     draw: ImageDraw.ImageDraw, place: tuple[int, int], first: str, second: str, right: bool | None
 ) -> None:
     left, top = place[0] + BORDER, place[1] + TILE + 2 * BORDER + 3
-    draw.text((left, top), first, INK, font=_font(15))
-    draw.text((left, top + 19), _shortened(draw, second), FAINT, font=_font(13))
+    first = _shortened(draw, first, 15)
+    second = _shortened(draw, second, 13)
+    draw.text((left, top), first, INK, font=_font_for(first, 15))
+    draw.text((left, top + 19), second, FAINT, font=_font_for(second, 13))
     if right is not None:
         _mark(draw, (left + TILE - 18, top + 3), right)
 
@@ -122,13 +133,23 @@ def _mark(draw: ImageDraw.ImageDraw, place: tuple[int, int], right: bool) -> Non
         draw.line([(x + 14, y), (x + 2, y + 12)], WRONG, width=3)
 
 
-def _shortened(draw: ImageDraw.ImageDraw, text: str) -> str:
-    font = _font(13)
+def _shortened(draw: ImageDraw.ImageDraw, text: str, size: int) -> str:
+    font = _font_for(text, size)
     if draw.textlength(text, font=font) <= TILE:
         return text
     while text and draw.textlength(text + "...", font=font) > TILE:
         text = text[:-1]
     return text + "..."
+
+
+@cache
+def _font_for(text: str, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own font has Latin letters only; for others one of the system's is looked for."""
+    if not text.isascii():
+        for name in SYSTEM_FONTS:
+            with contextlib.suppress(OSError):
+                return ImageFont.truetype(name, size)
+    return _font(size)
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -221,7 +221,9 @@ def _not_weights(path: Path) -> CheckpointError:
 def _unwrap(path: Path, content: Any) -> tuple[Mapping[str, Any], str]:
     """Follow `state_dict` and the like down to the dict that holds tensors."""
     steps: list[str] = []
-    while isinstance(content, Mapping) and not any(isinstance(v, Tensor) for v in content.values()):
+    while isinstance(content, Mapping):
+        # A state_dict's values are tensors, so a dict among them means a wrapper, even where
+        # tensors (`best_acc1` in PyTorch's ImageNet example) stand beside it.
         inner = next((k for k in CONTAINERS if isinstance(content.get(k), Mapping)), None)
         if inner is None:
             break

@@ -1,7 +1,5 @@
 """Which model is meant, and loading it: a file, a run, a backbone's name, or the newest run."""
 
-import contextlib
-import io
 import json
 import logging
 import os
@@ -113,16 +111,20 @@ def download_backbone_weights(backbone: Backbone) -> dict[str, Tensor]:
     if not target.is_file():
         size = weights.meta["_file_size"]
         logger.info("downloading %s (%.0f MB) to %s", weights.url, size, target)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            prefix = target.stem.split("-")[-1]  # of its SHA-256, by torchvision's naming
+            torch.hub.download_url_to_file(weights.url, str(target), prefix, progress=False)
+        except (URLError, OSError, RuntimeError) as error:
+            raise CheckpointError(
+                f"cannot download the ImageNet weights of {backbone} ({error})",
+                hint=f"put {target.name} into {folder}, or name a weights file yourself: "
+                "--backbone-weights FILE for `train`, --model FILE elsewhere",
+            ) from error
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # torch's own message; ours has been said
-            state = weights.get_state_dict(progress=False, check_hash=True)
-    except (URLError, OSError, RuntimeError) as error:
-        raise CheckpointError(
-            f"cannot download the ImageNet weights of {backbone} ({error})",
-            hint=f"put {Path(weights.url).name} into {folder}, or name a weights file yourself: "
-            "--backbone-weights FILE for `train`, --model FILE elsewhere",
-        ) from error
-    return _as_trunk(state)
+        return read_backbone_weights(target, backbone)
+    except CheckpointError as error:
+        raise CheckpointError(error.what, hint=f"remove `{target}` to download it again") from error
 
 
 def _logged(model: CGD) -> CGD:
@@ -189,11 +191,3 @@ def _trunk(weights: ForeignWeights) -> dict[str, Tensor]:
         for name, value in weights.tensors.items()
         if name.startswith("backbone.")
     }
-
-
-def _as_trunk(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    kept = {name: value for name, value in state.items() if not name.startswith("fc.")}
-    for name in list(kept):
-        if name.endswith(".running_var"):  # the oldest of torchvision's files lack the counters
-            kept.setdefault(name.replace("running_var", "num_batches_tracked"), torch.tensor(0))
-    return kept

@@ -10,6 +10,7 @@ import pytest
 from cli_toys import check_failure, contents, draw, draw_classes, picture, process
 from PIL import Image
 
+from cgdcli.files import writer_lock
 from cgdcli.index.store import EmbeddingIndex
 
 
@@ -309,9 +310,9 @@ def test_another_writer_is_told_and_a_dead_one_taken_over(embed, in_toy, tmp_pat
     import socket
 
     lock = tmp_path / "f.npy.lock"
-    lock.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
-    check_failure(embed("imgs", "-o", tmp_path / "f.npy"), 1, "f.npy", os.getpid())
-    assert [file.name for file in tmp_path.iterdir()] == ["f.npy.lock"]
+    with writer_lock(tmp_path / "f.npy"):
+        check_failure(embed("imgs", "-o", tmp_path / "f.npy"), 1, "f.npy", os.getpid())
+        assert [file.name for file in tmp_path.iterdir()] == ["f.npy.lock"]
     lock.write_text(json.dumps({"host": socket.gethostname(), "pid": 2**22 - 3}))
     assert embed("imgs", "-o", tmp_path / "f.npy").code == 0
     assert not lock.exists()

@@ -21,7 +21,7 @@ def test_train_leaves_a_whole_run(toy):
     assert {"last.safetensors", "metrics.csv", "config.toml", "resume.pt", "result.json"} <= names
     assert not [name for name in names if name.endswith((".tmp", ".lock"))]
     assert "too few" in toy.ran["train"].err  # four classes: none held out, and that is said
-    assert toy.ran["train"].out == ""
+    assert "last.safetensors" in toy.ran["train"].out and "R@1" in toy.ran["train"].out
     assert len((toy.run / "metrics.csv").read_text().splitlines()) == 3
 
 

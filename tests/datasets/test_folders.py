@@ -226,7 +226,7 @@ def labels(*sources):
 
 def test_folder_of_class_folders_gives_labels(tmp_path):
     make(tmp_path, "a/1.jpg", "b/2.jpg", "b/deep/3.jpg", "loose.jpg")
-    assert labels(tmp_path) == ["a", "b", "b", None]
+    assert labels(tmp_path) == ["a", "b", "deep", None]  # the parent folder
 
 
 def test_flat_folder_or_a_single_subfolder_gives_none(tmp_path):

@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cgdcli.training.sampler import ClassBatches
@@ -55,12 +55,21 @@ def test_an_epoch_is_a_function_of_seed_and_number(sampler):
 @settings(max_examples=60, deadline=None)
 @given(samplers())
 def test_a_class_of_two_or_more_gives_pairs(sampler):
-    """Batch-hard triplets need a positive: no class is cut down to a single picture."""
+    """Batch-hard triplets need a positive: no class is cut down to a single picture, where a batch
+    has room for two pairs."""
     labels = sampler[0]
     sizes = Counter(labels)
+    assume(make(sampler).batch_size >= 4)
     for batch in make(sampler).epoch(1):
         for label, count in Counter(labels[p] for p in batch).items():
             assert count >= min(2, sizes[label])
+
+
+@settings(max_examples=60, deadline=None)
+@given(samplers())
+def test_no_batch_is_larger_than_asked_for(sampler):
+    asked = max(2, sampler[1])
+    assert max(map(len, make(sampler).epoch(2))) <= asked
 
 
 def test_seed_and_epoch_change_the_draw():

@@ -22,7 +22,7 @@ _RULES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
 )
 # {data}_{crop}_{backbone}_{letters}_{dim}_..._model.pth; the first names had no backbone.
 _FILE_NAME = re.compile(
-    r"_(?P<backbone>resnet\d+|resnext\d+(?:_\d+x\d+d)?|wide_resnet\d+_2)"
+    r"(?:^|_)(?P<backbone>resnet\d+|resnext\d+(?:_\d+x\d+d)?|wide_resnet\d+_2)"
     r"_(?P<letters>[SMG]{1,3})_(?P<dim>\d+)_"
 )
 
