@@ -13,13 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cgdcli.config import Device, EmbedConfig, TrainConfig
+from cgdcli.config import Device, TrainConfig
 from cgdcli.datasets.folders import TrainingData, read_training_data
-from cgdcli.engines.torch_engine import TorchEngine, torch_device
+from cgdcli.engines.torch_engine import torch_device
 from cgdcli.errors import CGDError, CheckpointError, ConfigError, MismatchError, TrainingError
-from cgdcli.evaluation import evaluate_table
 from cgdcli.files import write_text, writer_lock
-from cgdcli.model.cgd import CGD, freeze_batch_norm, meta_model, normalize_pixels
+from cgdcli.model.cgd import CGD, freeze_batch_norm, normalize_pixels
 from cgdcli.reports import (
     EpochReport,
     RecallReport,
@@ -30,8 +29,10 @@ from cgdcli.reports import (
     TrainReport,
 )
 from cgdcli.training.batches import BatchReader
+from cgdcli.training.judge import Judge
 from cgdcli.training.run import (
     data_digest,
+    epoch_from_dict,
     find_unfinished,
     load_state,
     new_run,
@@ -45,7 +46,6 @@ from cgdcli.training.steps import initial_model, learning_rate, make_optimizer, 
 from cgdcli.weights.checkpoint import Checkpoint
 from cgdcli.weights.loading import (
     RESULT_FILE,
-    load_model,
     run_checkpoint,
 )
 
@@ -132,7 +132,9 @@ class Trainer:
         self.optimizer = make_optimizer(self.model, self.config)
         self.epochs: list[EpochReport] = []
         self.seconds = 0.0
-        self.evaluation_seconds = 0.0
+        self.judge = Judge(
+            self.data, self.device, workers=self.config.workers, skipped=self.reader.skipped
+        )
 
     def reports(self) -> Iterator[Report]:
         """Run to the end: StartReport, then steps and epochs, then TrainReport."""
@@ -199,7 +201,7 @@ class Trainer:
         self.seconds += elapsed
         loss, class_loss, triplet_loss, active, accuracy = (sums / steps).tolist()
         try:
-            judged = self._evaluate()
+            judged = self.judge.val(self.model)
         except CheckpointError as error:  # the last step's weights are no longer finite
             raise self._diverged(epoch, steps) from error
         self.epochs.append(
@@ -244,33 +246,8 @@ class Trainer:
         if self.config.backbone_weights != "none":
             freeze_batch_norm(self.model)
 
-    def _evaluate(self) -> RecallReport:
-        started = time.monotonic()
-        report = self._judge(self.model)
-        self.evaluation_seconds = time.monotonic() - started
-        return report
-
-    def _judge(self, model: CGD) -> RecallReport:
-        engine = TorchEngine(model, Device(self.device.type))
-        config = EmbedConfig(workers=self.config.workers)
-        report = evaluate_table(engine, self.data.val, config)
-        self._note_skipped(report)
-        return report
-
-    def _note_skipped(self, report: RecallReport) -> None:
-        """Broken pictures of val and test count like those of train: said once, exit code 3."""
-        for image in report.skipped:
-            if Path(image.path) not in self.reader.skipped:
-                self.reader.skipped[Path(image.path)] = image.reason
-                logger.warning("skipped: `%s` %s", image.path, image.reason)
-
     def _before_training(self) -> EpochReport:
         """Epoch 0: the backbone's pooled descriptors, what training has to beat."""
-        started = time.monotonic()
-        pooled = meta_model(replace(self.model.config, embedding_dim=None, classes=0))
-        pooled.backbone = self.model.backbone
-        judged = self._judge(pooled)
-        self.evaluation_seconds = time.monotonic() - started
         return EpochReport(
             0,
             self.config.epochs,
@@ -282,7 +259,7 @@ class Trainer:
             accuracy=None,
             images_per_second=None,
             train_seconds=0.0,
-            evaluation=judged,
+            evaluation=self.judge.untrained(self.model),
             is_best=False,
         )
 
@@ -325,7 +302,7 @@ class Trainer:
                 "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "seconds": self.seconds,
-                "evaluation_seconds": self.evaluation_seconds,
+                "evaluation_seconds": self.judge.seconds,
                 "epochs": [e.to_dict() for e in self.epochs],
                 "skipped": {str(path): reason for path, reason in self.reader.skipped.items()},
             },
@@ -341,21 +318,16 @@ class Trainer:
         self.model.load_state_dict(state["model"], strict=True)
         self.optimizer.load_state_dict(state["optimizer"])
         self.seconds = state["seconds"]
-        self.evaluation_seconds = state["evaluation_seconds"]
-        self.epochs = [_epoch_report(values) for values in state["epochs"]]
-        self.reader.skipped = {Path(path): reason for path, reason in state["skipped"].items()}
+        self.judge.seconds = state["evaluation_seconds"]
+        self.epochs = [epoch_from_dict(values) for values in state["epochs"]]
+        self.reader.skipped |= {Path(path): reason for path, reason in state["skipped"].items()}
         return int(state["epoch"])
 
     def _finish(self) -> TrainReport:
         model = run_checkpoint(self.run)
         best = [e for e in self.epochs if e.is_best]
         chosen = best[-1] if best else self.epochs[-1]
-        test = None
-        if self.data.test is not None:
-            engine = TorchEngine(load_model(model), Device(self.device.type))
-            config = EmbedConfig(workers=self.config.workers)
-            test = replace(evaluate_table(engine, self.data.test, config), what="test")
-            self._note_skipped(test)
+        test = self.judge.test(model)
         self._compare_with_untrained(chosen)
         return TrainReport(
             run=self.run,
@@ -401,7 +373,7 @@ class Trainer:
             return None
         left = self.config.epochs - epoch
         steps = self.batches.steps - step + left * self.batches.steps
-        return steps * elapsed / step + (left + 1) * self.evaluation_seconds
+        return steps * elapsed / step + (left + 1) * self.judge.seconds
 
     def _diverged(self, epoch: int, step: int) -> TrainingError:
         rate = learning_rate(self.config, epoch)
@@ -413,17 +385,6 @@ class Trainer:
 
 def _rank(report: RecallReport) -> tuple[float, float]:
     return report.recall[1], report.map_at_r or 0.0
-
-
-def _epoch_report(values: dict[str, object]) -> EpochReport:
-    """From `EpochReport.to_dict`, whose rank keys became text."""
-    judged = values["evaluation"]
-    if isinstance(judged, dict):
-        recall = {int(rank): share for rank, share in judged["recall"].items()}
-        skipped = tuple(SkippedImage(**entry) for entry in judged["skipped"])
-        again = {"recall": recall, "skipped": skipped, "lonely_labels": (*judged["lonely_labels"],)}
-        values = values | {"evaluation": RecallReport(**judged | again)}
-    return EpochReport(**values)  # type: ignore[arg-type]
 
 
 def _json(report: TrainReport) -> str:

@@ -18,7 +18,7 @@ from cgdcli.config import Backbone, Device, StrideMode, TrainConfig
 from cgdcli.datasets.folders import TrainingData
 from cgdcli.errors import ConfigError, OutputError, TrainingError
 from cgdcli.files import atomic_path, write_text
-from cgdcli.reports import EpochReport
+from cgdcli.reports import EpochReport, RecallReport, SkippedImage
 from cgdcli.weights.loading import RESULT_FILE
 
 SETTINGS_FILE = "config.toml"
@@ -165,6 +165,17 @@ def load_state(run: Path) -> dict[str, Any]:
         ) from error
     assert isinstance(state, dict)
     return state
+
+
+def epoch_from_dict(values: dict[str, object]) -> EpochReport:
+    """From `EpochReport.to_dict`, whose rank keys became text."""
+    judged = values["evaluation"]
+    if isinstance(judged, dict):
+        recall = {int(rank): share for rank, share in judged["recall"].items()}
+        skipped = tuple(SkippedImage(**entry) for entry in judged["skipped"])
+        again = {"recall": recall, "skipped": skipped, "lonely_labels": (*judged["lonely_labels"],)}
+        values = values | {"evaluation": RecallReport(**judged | again)}
+    return EpochReport(**values)  # type: ignore[arg-type]
 
 
 def data_digest(data: TrainingData, folder: Path) -> str:

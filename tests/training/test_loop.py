@@ -17,7 +17,7 @@ from PIL import Image
 from cgdcli.config import TrainConfig
 from cgdcli.errors import MismatchError, OutputError, TrainingError
 from cgdcli.reports import EpochReport, StartReport, StepReport
-from cgdcli.training import loop
+from cgdcli.training import judge, loop
 from cgdcli.training.loop import Trainer, train
 from cgdcli.weights.checkpoint import load_checkpoint
 from cgdcli.weights.loading import load_model
@@ -120,13 +120,13 @@ def test_best_is_the_epoch_of_the_best_held_out_recall(whole):
 
 def test_test_is_judged_once_at_the_end_with_the_chosen_model(data, tmp_path, monkeypatch):
     judged = []
-    evaluate_table = loop.evaluate_table
+    evaluate_table = judge.evaluate_table
 
     def spy(engine, table, *arguments, **options):
         judged.append(table)
         return evaluate_table(engine, table, *arguments, **options)
 
-    monkeypatch.setattr(loop, "evaluate_table", spy)
+    monkeypatch.setattr(judge, "evaluate_table", spy)
     report = train(data, replace(CONFIG, epochs=2), runs=tmp_path)
     tested = ["test" in str(table.paths[0].relative_to(data)) for table in judged]
     assert tested == [False, False, False, True]
@@ -136,13 +136,13 @@ def test_test_is_judged_once_at_the_end_with_the_chosen_model(data, tmp_path, mo
 def test_recall_on_test_cannot_move_best(data, tmp_path, monkeypatch):
     """With held-out recall falling, the first epoch is best, whatever test says."""
     falling = iter([0.9, 0.8, 0.7, 0.6, 1.0])
-    evaluate_table = loop.evaluate_table
+    evaluate_table = judge.evaluate_table
 
     def fake(*arguments, **options):
         report = evaluate_table(*arguments, **options)
         return replace(report, recall=dict.fromkeys(report.recall, next(falling)))
 
-    monkeypatch.setattr(loop, "evaluate_table", fake)
+    monkeypatch.setattr(judge, "evaluate_table", fake)
     report = train(data, CONFIG, runs=tmp_path)
     assert report.best_epoch == 1
     assert load_checkpoint(report.model)[0].training["epoch"] == 1

@@ -1,0 +1,61 @@
+"""Judging a network while and after it trains: on val each epoch, on test once."""
+
+import logging
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from cgdcli.config import Device, EmbedConfig
+from cgdcli.datasets.folders import TrainingData
+from cgdcli.datasets.table import ImageTable
+from cgdcli.engines.torch_engine import TorchEngine
+from cgdcli.evaluation import evaluate_table
+from cgdcli.model.cgd import CGD, meta_model
+from cgdcli.reports import RecallReport
+from cgdcli.weights.loading import load_model
+
+logger = logging.getLogger("cgdcli")
+
+
+class Judge:
+    """Measures retrieval on a run's own pictures.
+
+    Attributes:
+        seconds: what the last judgement on val took; the forecast of a run counts on it.
+    """
+
+    def __init__(
+        self, data: TrainingData, device: torch.device, *, workers: int, skipped: dict[Path, str]
+    ) -> None:
+        self.data, self.device, self.skipped = data, Device(device.type), skipped
+        self.config = EmbedConfig(workers=workers)
+        self.seconds = 0.0
+
+    def val(self, model: CGD) -> RecallReport:
+        """The network as it is, on what `best` is chosen from."""
+        started = time.monotonic()
+        report = self._measure(model, self.data.val)
+        self.seconds = time.monotonic() - started
+        return report
+
+    def untrained(self, model: CGD) -> RecallReport:
+        """The same on the pooled descriptors of the network's backbone, without its heads."""
+        pooled = meta_model(replace(model.config, embedding_dim=None, classes=0))
+        pooled.backbone = model.backbone
+        return self.val(pooled)
+
+    def test(self, checkpoint: Path) -> RecallReport | None:
+        """The checkpoint that was kept, read back, on test; None where there is no test."""
+        if self.data.test is None:
+            return None
+        return replace(self._measure(load_model(checkpoint), self.data.test), what="test")
+
+    def _measure(self, model: CGD, table: ImageTable) -> RecallReport:
+        report = evaluate_table(TorchEngine(model, self.device), table, self.config)
+        for image in report.skipped:  # said once, like those of train, and exit code 3
+            if Path(image.path) not in self.skipped:
+                self.skipped[Path(image.path)] = image.reason
+                logger.warning("skipped: `%s` %s", image.path, image.reason)
+        return report
