@@ -189,6 +189,11 @@ def _read_queries(
             answers[position] = _query_row(index, int(match[1]))
         else:
             files.append((position, _checked_file(name)))
+    if not files and model is not None:
+        raise ConfigError(
+            "a model is named, but every query is a row of the index: nothing would be embedded",
+            hint="leave out --model, or ask with a picture",
+        )
     if files:
         network = model_of_index(index, model)
         _check_dimension(index, network)

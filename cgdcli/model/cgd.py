@@ -18,8 +18,6 @@ from cgdcli.model.backbones import ResNetBackbone
 from cgdcli.model.descriptors import pool
 from cgdcli.reports import ModelInfo
 
-CLASSIFIER = "classifier"
-
 
 class CGDOutput(NamedTuple):
     """`embedding` (B, D), unit rows; `logits` (B, K), or None without an auxiliary classifier."""

@@ -202,3 +202,8 @@ def test_quiet_still_says_how_many_were_skipped(cgd, in_toy, tmp_path):
     (tmp_path / "imgs/zero.jpg").write_bytes(b"")
     ran = cgd("embed", tmp_path / "imgs", "-o", tmp_path / "f.npy", "-q", "--model", in_toy.model)
     assert ran.code == 3 and "skipped 1 picture" in ran.err
+
+
+def test_a_model_beside_rows_alone_is_an_error_not_ignored(cgd, in_toy):
+    ran = cgd("search", "row:0", "--index", "feats.npy", "--model", "no-such-model")
+    check_failure(ran, 2, "model")
