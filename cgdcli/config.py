@@ -37,6 +37,18 @@ class StrideMode(StrEnum):
     standard = "standard"
 
 
+class Head(StrEnum):
+    """What becomes of one descriptor; each ends with L2.
+
+    `linear` is CGD's: Linear without bias. `affine` has a bias. `whitening` normalizes first, then
+    Linear with bias, as the learned whitening of cnnimageretrieval-pytorch does.
+    """
+
+    linear = "linear"
+    affine = "affine"
+    whitening = "whitening"
+
+
 class Device(StrEnum):
     """Where to compute; `auto` takes CUDA, else MPS for embedding, else the CPU."""
 
@@ -100,6 +112,7 @@ class CGDConfig:
             projections: the pooled descriptors themselves.
         classes: outputs of the auxiliary classifier; 0 for none.
         gem_p: exponent of G and W, fixed.
+        heads: one per descriptor, in order; empty where all of them are CGD's own, `linear`.
     """
 
     backbone: Backbone = Backbone.resnet18
@@ -109,11 +122,13 @@ class CGDConfig:
     classes: int = 0
     gem_p: float = 3.0
     transform: Transform = field(default_factory=Transform)
+    heads: tuple[Head, ...] = ()
 
     def __post_init__(self) -> None:
         _check_choice("backbone", self.backbone, Backbone)
         _check_choice("stride", self.stride, StrideMode)
         check_descriptors(self.descriptors)
+        self._check_heads()
         count = len(self.descriptors)
         if self.embedding_dim is not None and (
             self.embedding_dim < count or self.embedding_dim % count
@@ -130,14 +145,32 @@ class CGDConfig:
                 hint="leave them out for the defaults",
             )
 
+    def _check_heads(self) -> None:
+        heads = tuple(_check_choice("head", head, Head) for head in self.heads)
+        if heads and (len(heads) != len(self.descriptors) or self.embedding_dim is None):
+            raise ConfigError(
+                f"{counted(len(heads), 'head')} for the {len(self.descriptors)} descriptors "
+                f"{self.descriptors}, embedding dimension {self.embedding_dim}; each projected "
+                "descriptor has one",
+                hint="leave them out for CGD's own: linear without bias, then L2",
+            )
+        # One way to say it, so that equal networks have equal fingerprints.
+        object.__setattr__(self, "heads", heads if set(heads) != {Head.linear} else ())
+
+    def head(self, branch: int) -> Head:
+        """What the branch does with its descriptor."""
+        return self.heads[branch] if self.heads else Head.linear
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return dataclasses.asdict(self)
+        """Plain values, for JSON. `heads` stands there only where a branch is not CGD's own, so
+        that files and fingerprints from before there were others stay what they are."""
+        values = dataclasses.asdict(self)
+        return values if self.heads else {k: v for k, v in values.items() if k != "heads"}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """The inverse of `to_dict`; a missing or unknown entry is an error, never a default."""
-        values = dict(values)
+        values = {"heads": ()} | dict(values)
         _check_names(cls, values)
         transform = dict(values.pop("transform"))
         _check_names(Transform, transform)
@@ -148,6 +181,7 @@ class CGDConfig:
                 "backbone": _check_choice("backbone", values["backbone"], Backbone),
                 "stride": _check_choice("stride", values["stride"], StrideMode),
                 "transform": Transform(mean=mean, std=std, **transform),
+                "heads": tuple(values["heads"]),
             }
         )
 

@@ -38,7 +38,7 @@ def convert_weights(
     the reference's file name, else by an assumption that is announced and kept in the new file.
     """
     from cgdcli.conversion import convert_weights as convert
-    from cgdcli.views.tables import conversion_lines
+    from cgdcli.views.conversion import conversion_lines
 
     out = Output(quiet=quiet, verbose=verbose)
     report = convert(

@@ -28,7 +28,7 @@ def inspect(
     Example: cgd inspect feats.npy --rows --csv
     """
     from cgdcli.inspection import index_rows, inspect_file, rows_as_csv, rows_as_json_lines
-    from cgdcli.views.tables import inspect_table
+    from cgdcli.views.inspection import inspect_table
 
     out = Output(quiet=quiet, verbose=verbose)
     if as_csv and not rows:

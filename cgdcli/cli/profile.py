@@ -57,7 +57,7 @@ def profile(
     Example: cgd profile --backbone resnet50 --embedding-dim 1536 --classes 98
     """
     from cgdcli.profiling import profile_model
-    from cgdcli.views.tables import profile_table
+    from cgdcli.views.profile import profile_table
 
     out = Output(quiet=quiet, verbose=verbose)
     described = [name for name in _NETWORK_OPTIONS if was_given(context, name)]

@@ -57,7 +57,7 @@ class TrainDisplay:
             self.output.say(epoch_line(report))
 
     def _show_step(self, report: StepReport) -> None:
-        from cgdcli.views.tables import duration
+        from cgdcli.views.formatting import duration
 
         left = report.left_seconds
         line = (
@@ -76,7 +76,7 @@ class TrainDisplay:
             self.output.say(line)
 
     def _say_forecast(self, left: float) -> None:
-        from cgdcli.views.tables import duration
+        from cgdcli.views.formatting import duration
 
         self.output.say(f"the whole run is expected to take another {duration(left)}")
         if left > LONG_RUN_SECONDS:

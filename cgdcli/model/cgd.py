@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cgdcli.config import CGDConfig
+from cgdcli.config import CGDConfig, Head
 from cgdcli.model.backbones import ResNetBackbone
 from cgdcli.model.descriptors import pool
 from cgdcli.reports import ModelInfo
@@ -32,8 +32,8 @@ class CGD(nn.Module):
     Without projections (`embedding_dim` None) a branch is its descriptor itself, so D = n C and a
     pretrained backbone is a usable model at once.
 
-    Parameter names: `backbone.<torchvision's name>`, `branches.<i>.weight` (D/n, C),
-    `classifier.batch_norm.*`, `classifier.linear.*`.
+    Parameter names: `backbone.<torchvision's name>`, `branches.<i>.weight` (D/n, C) and, where
+    the config's head has one, `.bias`; `classifier.batch_norm.*`, `classifier.linear.*`.
     """
 
     def __init__(self, config: CGDConfig) -> None:
@@ -47,8 +47,10 @@ class CGD(nn.Module):
         self.branches = nn.ModuleList()
         if config.embedding_dim is not None:
             self.branches.extend(
-                nn.Linear(channels, config.embedding_dim // count, bias=False)
-                for _ in config.descriptors
+                nn.Linear(
+                    channels, config.embedding_dim // count, bias=config.head(i) is not Head.linear
+                )
+                for i in range(count)
             )
         self.classifier = AuxiliaryClassifier(channels, config.classes) if config.classes else None
 
@@ -70,13 +72,18 @@ class CGD(nn.Module):
         letters, p = self.config.descriptors, self.config.gem_p
         with torch.autocast(feature_map.device.type, enabled=False):
             pooled = [pool(feature_map, letter, p=p) for letter in letters]
-            parts = [
-                F.normalize(self.branches[i](vector) if self.branches else vector)
-                for i, vector in enumerate(pooled)
-            ]
+            parts = [self._branch(i, vector) for i, vector in enumerate(pooled)]
             embedding = F.normalize(torch.cat(parts, dim=1))
             logits = self.classifier(pooled[0]) if self.classifier is not None else None
         return CGDOutput(embedding, logits)
+
+    def _branch(self, i: int, vector: Tensor) -> Tensor:
+        """A pooled descriptor (B, C) to its unit block (B, D/n)."""
+        if not self.branches:
+            return F.normalize(vector)
+        if self.config.head(i) is Head.whitening:
+            vector = F.normalize(vector)
+        return F.normalize(self.branches[i](vector))
 
     @torch.inference_mode()
     def embed(self, pixels: Tensor) -> Tensor:

@@ -1,7 +1,6 @@
-"""Reports as rich tables and plain words."""
+"""Embedding, searching, evaluating and training as tables and plain words."""
 
 import shlex
-from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
@@ -9,16 +8,14 @@ from rich.table import Table
 from rich.text import Text
 
 from cgdcli.reports import (
-    ConversionReport,
     EmbedReport,
     EpochReport,
-    InspectReport,
-    ProfileReport,
     QueryHits,
     RecallReport,
     StartReport,
     TrainReport,
 )
+from cgdcli.views.formatting import bytes_text, duration
 from cgdcli.words import counted
 
 
@@ -135,116 +132,3 @@ def embed_lines(report: EmbedReport) -> list[str]:
             lines.append(f"  ... all of them: cgd inspect {report.index} --skipped")
     lines.append(f"next: cgd search PICTURE --index {shlex.quote(str(report.index))}")
     return lines
-
-
-def conversion_lines(report: ConversionReport) -> list[str]:
-    """What was kept, renamed and dropped, with counts, and what was assumed."""
-    lines = [f"read {report.source}: {report.source_entries} entries, {report.format}"]
-    if report.wrapper:
-        lines.append(f"unwrapped: {report.wrapper}")
-    reasons: dict[str, list[str]] = {}
-    for name, reason in report.dropped.items():
-        reasons.setdefault(reason, []).append(name)
-    lines.append(f"kept      {len(report.kept):4d}")
-    example = next(iter(report.renamed.items()), None)
-    lines.append(
-        f"renamed   {len(report.renamed):4d}"
-        + (f"  ({example[0]} -> {example[1]} ...)" if example else "")
-    )
-    lines.append(f"dropped   {len(report.dropped):4d}")
-    lines += [f"  {len(names):4d} {why}: {names[0]} ..." for why, names in reasons.items()]
-    if report.filled:
-        lines.append(f"added     {len(report.filled):4d}  (num_batches_tracked, 0; unused)")
-    if report.upcast:
-        lines.append(f"brought to float32: {report.upcast} entries (half or double precision)")
-    config = report.config
-    lines += [
-        f"wrote {report.target}: {report.written_entries} entries, read back and equal",
-        f"network {config['backbone']}, stride {config['stride']}, descriptors "
-        f"{config['descriptors']}, embedding_dim {config['embedding_dim'] or 'none (pooled)'}, "
-        f"{config['classes']} classes, image size {config['transform']['image_size']}",
-    ]
-    return lines
-
-
-def profile_table(report: ProfileReport) -> RenderableType:
-    """Counts by stage, then latency."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("stage")
-    for title in ("output", "parameters", "MACs", "FLOPs"):
-        table.add_column(title, justify="right")
-    for stage in report.stages:
-        shape = "x".join(map(str, stage.output_shape))
-        table.add_row(
-            stage.name, shape, f"{stage.parameters:,}", giga(stage.macs), giga(2 * stage.macs)
-        )
-    table.add_section()
-    table.add_row("all", "", f"{report.parameters:,}", giga(report.macs), giga(report.flops))
-    config = report.config
-    size = config["transform"]["image_size"]
-    lines = [
-        f"{config['backbone']}, stride {config['stride']}, descriptors {config['descriptors']}, "
-        f"embedding_dim {report.embedding_dim}, {config['classes']} classes, {size}x{size}",
-    ]
-    after = [
-        f"parameters: {report.embedding_parameters:,} make embeddings, "
-        f"{report.classifier_parameters:,} are the classifier's (training only); "
-        f"{bytes_text(report.weight_bytes)} of weights",
-        f"one multiply-accumulate (MAC) is two FLOPs; the backbone alone takes "
-        f"{giga(report.backbone_macs)} MACs",
-        "not counted: " + ", ".join(f"{name} x{times}" for name, times in report.uncounted.items()),
-        f"latency at batch {report.batch_size} on {report.device} ({report.threads} threads): "
-        f"median {1000 * report.latency_seconds:.1f} ms, p95 "
-        f"{1000 * report.latency_p95_seconds:.1f} ms of {report.repeats}; "
-        f"{report.images_per_second:.1f} pictures/s",
-        f"peak memory {bytes_text(report.peak_memory_bytes)} ({report.peak_memory_of})",
-        f"an index takes {bytes_text(4 * report.embedding_dim * 1_000_000)} per million pictures",
-    ]
-    return Group(Text("\n".join(lines)), table, Text("\n".join(after)))
-
-
-def inspect_table(report: InspectReport, *, whole: bool = False) -> RenderableType:
-    """Facts by name; nested ones on lines of their own; long lists counted, or `whole`."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column("fact")
-    table.add_column("value", overflow="fold")
-    for key, value in _flat(report.facts, "", 10**9 if whole else 12):
-        table.add_row(key, Text(str(value)))
-    notes = [Text(f"note: {note}") for note in report.notes]
-    return Group(Text(f"{report.path}: {report.kind}"), table, *notes)
-
-
-def duration(seconds: float) -> str:
-    """4.2 s, 3 min 05 s, 2 h 10 min."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def bytes_text(count: float) -> str:
-    """1.5 MB: decimal units."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    raise AssertionError
-
-
-def giga(count: int) -> str:
-    """Billions to two places, or millions to three."""
-    return f"{count / 1e9:.2f} G" if count >= 1e9 else f"{count / 1e6:.3f} M"
-
-
-def _flat(facts: dict[str, Any], prefix: str, longest: int) -> list[tuple[str, Any]]:
-    rows: list[tuple[str, Any]] = []
-    for key, value in facts.items():
-        if isinstance(value, dict):
-            rows += _flat(value, f"{prefix}{key}.", longest)
-        elif isinstance(value, (list, tuple)) and len(value) > longest:
-            rows.append((prefix + key, f"{len(value)} entries"))
-        else:
-            rows.append((prefix + key, "-" if value in (None, [], ()) else value))
-    return rows

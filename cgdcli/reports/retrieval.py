@@ -1,0 +1,79 @@
+"""What embedding, searching and evaluating give."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cgdcli.reports.base import ModelInfo, Report, SkippedImage
+
+
+@dataclass(frozen=True)
+class EmbedReport(Report):
+    """What `embed_images` made."""
+
+    index: Path
+    rows: int
+    embedding_dim: int
+    model: ModelInfo
+    seconds: float
+    skipped: tuple[SkippedImage, ...]
+    passed_over: int
+    zero_blocks: int
+    labels: int
+
+    @property
+    def images_per_second(self) -> float:
+        """Rows by wall time, decoding included."""
+        return self.rows / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True)
+class Hit(Report):
+    """One row that looks like the query. `branches` are cosines by letter, with `explain` only."""
+
+    rank: int
+    similarity: float
+    path: str
+    label: str | None
+    row: int
+    branches: dict[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class QueryHits(Report):
+    """The answer to one query, best first."""
+
+    query: str
+    hits: tuple[Hit, ...]
+    label: str | None = None
+    query_path: str | None = None
+
+
+@dataclass(frozen=True)
+class SearchReport(Report):
+    """The answers to all queries, and the queries that could not be read."""
+
+    results: tuple[QueryHits, ...]
+    skipped: tuple[SkippedImage, ...]
+
+
+@dataclass(frozen=True)
+class RecallReport(Report):
+    """Retrieval quality.
+
+    Attributes:
+        recall: by K, the share of queries with one of their label among the K most similar rows;
+            a query without partner stays in the denominator, as in the reference.
+        map_at_r: mean over the queries WITH a partner of 1/R sum_{i<=R} P(i) rel(i) (Musgrave et
+            al. 2020); None where no query has one.
+        without_partner: queries whose label no other row has; `lonely_labels` are those labels.
+    """
+
+    recall: dict[int, float]
+    map_at_r: float | None
+    queries: int
+    gallery: int
+    labels: int
+    without_partner: int
+    lonely_labels: tuple[str, ...] = ()
+    what: str = ""
+    skipped: tuple[SkippedImage, ...] = ()

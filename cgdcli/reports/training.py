@@ -1,0 +1,68 @@
+"""What a training run tells while it goes on, and at its end."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cgdcli.reports.base import Report, SkippedImage
+from cgdcli.reports.retrieval import RecallReport
+
+
+@dataclass(frozen=True)
+class StartReport(Report):
+    """A training run as it is about to begin."""
+
+    run: Path
+    classes: int
+    images: int
+    steps_per_epoch: int
+    epochs: int
+    first_epoch: int
+    batch_size: int
+    device: str
+    judged_on: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StepReport(Report):
+    """One optimizer step; `left_seconds` is the expected rest of the run, evaluation included."""
+
+    epoch: int
+    step: int
+    steps: int
+    loss: float
+    images_per_second: float
+    left_seconds: float | None
+
+
+@dataclass(frozen=True)
+class EpochReport(Report):
+    """One epoch: mean losses over its steps, and the evaluation after it (epoch 0: before any)."""
+
+    epoch: int
+    epochs: int
+    learning_rate: float
+    loss: float | None
+    class_loss: float | None
+    triplet_loss: float | None
+    active_triplets: float | None
+    accuracy: float | None
+    images_per_second: float | None
+    train_seconds: float
+    evaluation: RecallReport | None
+    is_best: bool
+
+
+@dataclass(frozen=True)
+class TrainReport(Report):
+    """A finished run. `test` was measured once, at the end, with the checkpoint `model`."""
+
+    run: Path
+    model: Path
+    best_epoch: int | None
+    epochs: int
+    seconds: float
+    judged_on: str
+    evaluation: RecallReport | None
+    test: RecallReport | None
+    skipped: tuple[SkippedImage, ...] = ()
