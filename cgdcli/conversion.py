@@ -16,9 +16,9 @@ from cgdcli.config import (
 from cgdcli.errors import CheckpointError, MismatchError
 from cgdcli.files import check_output
 from cgdcli.reports import ConversionReport
+from cgdcli.weights.architecture import Architecture
 from cgdcli.weights.checkpoint import Checkpoint, load_checkpoint
 from cgdcli.weights.foreign import (
-    Architecture,
     ForeignWeights,
     read_architecture,
     read_foreign,

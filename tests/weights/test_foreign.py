@@ -238,7 +238,7 @@ def test_missing_file_and_folder_are_checkpoint_errors(tmp_path):
 
 
 def weights_of(tensors):
-    return ForeignWeights(Path("x.pth"), OWN, tensors, (), {}, {}, (), "", len(tensors))
+    return ForeignWeights(Path("x.pth"), OWN, tensors, ())
 
 
 @settings(max_examples=15, deadline=None)

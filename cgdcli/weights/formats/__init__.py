@@ -1,10 +1,66 @@
-"""Foreign formats, one file each: pure renaming tables, no files and no tensors.
+"""Foreign formats, one file each: tables of names, no files read and nothing computed.
 
-A format says whether a set of names is its own, and what each name is called here.
+A format says whether a set of names is its own, what each name is called here, what is left out
+and why, what cannot be had here and why, and what the source knows that shapes do not say.
 """
 
-from collections.abc import Callable, Collection
+import re
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from cgdcli.config import Head, StrideMode
+
+Names = Collection[str]
+Beside = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A pattern for whole names and what they become, or why they do not.
+
+    Attributes:
+        pattern: regular expression, matched against the whole name.
+        ours: template for `re.Match.expand`; None in a table of dropped or refused names.
+        why: the reason, in words that end a sentence on one entry.
+    """
+
+    pattern: str
+    ours: str | None = None
+    why: str = ""
+
+    def match(self, name: str) -> re.Match[str] | None:
+        """The match of the whole name."""
+        return re.fullmatch(self.pattern, name)
+
+    def __str__(self) -> str:
+        return f"{self.pattern} -> {self.ours}" if self.ours else f"{self.pattern}: {self.why}"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a source knows of its network beyond shapes; None where it says nothing.
+
+    Attributes:
+        head: of every branch.
+        notes: what differs there and cannot be had here, such as how pictures were resized; each
+            is said with the conversion and kept in the new file.
+    """
+
+    descriptors: str | None = None
+    stride: StrideMode | None = None
+    gem_p: float | None = None
+    head: Head | None = None
+    image_size: int | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def _no_facts(tensors: Mapping[str, Tensor], beside: Beside) -> Facts:
+    return Facts()
 
 
 @dataclass(frozen=True)
@@ -12,12 +68,33 @@ class Format:
     """One foreign way of naming.
 
     Attributes:
-        recognises: whether a file's names are of this format.
-        rename: our name for a foreign one, or None for a name the format does not know.
-        drop: why a known name is left out, or None to keep it.
+        name: for people.
+        recognises: whether names (wrappers' prefixes removed) are of this format; the second
+            argument is what stood beside the state_dict in the file, by its keys.
+        rules: source name to ours; the first that matches holds.
+        dropped: known names that are left out.
+        refused: known names of what our network does not have; one of them refuses the file.
+        read_facts: from all tensors of the source, by its names, and what stood beside them.
+        has_classifier: whether a whole network of this format has the auxiliary classifier.
     """
 
     name: str
-    recognises: Callable[[Collection[str]], bool]
-    rename: Callable[[str], str | None]
-    drop: Callable[[str], str | None]
+    recognises: Callable[[Names, Beside], bool]
+    rules: tuple[Rule, ...]
+    dropped: tuple[Rule, ...] = ()
+    refused: tuple[Rule, ...] = ()
+    read_facts: Callable[[Mapping[str, Tensor], Beside], Facts] = _no_facts
+    has_classifier: bool = False
+
+    def rename(self, name: str) -> tuple[str, Rule] | None:
+        """Our name and the rule that says so, or None for a name that no rule knows."""
+        for rule in self.rules:
+            match = rule.match(name)
+            if match and rule.ours:
+                return match.expand(rule.ours), rule
+        return None
+
+
+def first_match(rules: tuple[Rule, ...], name: str) -> Rule | None:
+    """The first rule whose pattern is the whole name."""
+    return next((rule for rule in rules if rule.match(name)), None)

@@ -1,16 +1,18 @@
 """Our own names, as in a `torch.save` of a `CGD`'s `state_dict`."""
 
-from collections.abc import Collection
-
-from cgdcli.weights.formats import Format
+from cgdcli.weights.formats import Beside, Format, Names, Rule
 
 
-def _recognises(names: Collection[str]) -> bool:
+def _recognises(names: Names, beside: Beside) -> bool:
     return "backbone.conv1.weight" in names
 
 
-def _rename(name: str) -> str | None:
-    return name if name.startswith(("backbone.", "branches.", "classifier.")) else None
-
-
-OWN = Format("cgd", _recognises, _rename, lambda name: None)
+OWN = Format(
+    "cgd",
+    _recognises,
+    rules=(
+        Rule(r"(backbone\.(?:conv1|bn1|layer[1-4])\..+)", r"\1"),
+        Rule(r"(branches\.\d+\.(?:weight|bias))", r"\1"),
+        Rule(r"(classifier\.(?:batch_norm|linear)\.\w+)", r"\1"),
+    ),
+)

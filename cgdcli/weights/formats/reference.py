@@ -1,25 +1,14 @@
 """The reference, leftthomas/CGD: a trunk as `nn.Sequential`, so that names are positions."""
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cgdcli.weights.formats import Format
+from torch import Tensor
 
-_TRUNK = {
-    "0": "conv1",
-    "1": "bn1",
-    "4": "layer1",
-    "5": "layer2",
-    "6": "layer3",
-    "7": "layer4",
-}
-_RULES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
-    (re.compile(r"features\.([014567])\.(.+)"), lambda m: f"backbone.{_TRUNK[m[1]]}.{m[2]}"),
-    (re.compile(r"main_modules\.(\d+)\.0\.weight"), lambda m: f"branches.{m[1]}.weight"),
-    (re.compile(r"auxiliary_module\.0\.(\w+)"), lambda m: f"classifier.batch_norm.{m[1]}"),
-    (re.compile(r"auxiliary_module\.1\.(\w+)"), lambda m: f"classifier.linear.{m[1]}"),
-)
+from cgdcli.config import StrideMode
+from cgdcli.weights.formats import Beside, Facts, Format, Names, Rule
+
 # {data}_{crop}_{backbone}_{letters}_{dim}_..._model.pth; the first names had no backbone.
 _FILE_NAME = re.compile(
     r"(?:^|_)(?P<backbone>resnet\d+|resnext\d+(?:_\d+x\d+d)?|wide_resnet\d+_2)"
@@ -44,16 +33,34 @@ def read_file_name(name: str) -> FileNameFacts | None:
     return FileNameFacts(match["backbone"], match["letters"], int(match["dim"]))
 
 
-def _recognises(names: Collection[str]) -> bool:
+def _recognises(names: Names, beside: Beside) -> bool:
     return "features.0.weight" in names
 
 
-def _rename(name: str) -> str | None:
-    for pattern, build in _RULES:
-        match = pattern.fullmatch(name)
-        if match:
-            return build(match)
-    return None
+def _facts(tensors: Mapping[str, Tensor], beside: Beside) -> Facts:
+    # Both are written into its code, at every commit whose network can run.
+    return Facts(stride=StrideMode.layer3, gem_p=3.0)
 
 
-REFERENCE = Format("reference (leftthomas/CGD)", _recognises, _rename, lambda name: None)
+# Also of other networks whose trunk is `nn.Sequential(*children)` of torchvision's.
+TRUNK_RULES = (
+    Rule(r"features\.0\.(.+)", r"backbone.conv1.\1"),
+    Rule(r"features\.1\.(.+)", r"backbone.bn1.\1"),
+    Rule(r"features\.4\.(.+)", r"backbone.layer1.\1"),
+    Rule(r"features\.5\.(.+)", r"backbone.layer2.\1"),
+    Rule(r"features\.6\.(.+)", r"backbone.layer3.\1"),
+    Rule(r"features\.7\.(.+)", r"backbone.layer4.\1"),
+)
+
+REFERENCE = Format(
+    "reference (leftthomas/CGD)",
+    _recognises,
+    rules=(
+        *TRUNK_RULES,
+        Rule(r"main_modules\.(\d+)\.0\.weight", r"branches.\1.weight"),
+        Rule(r"auxiliary_module\.0\.(\w+)", r"classifier.batch_norm.\1"),
+        Rule(r"auxiliary_module\.1\.(\w+)", r"classifier.linear.\1"),
+    ),
+    read_facts=_facts,
+    has_classifier=True,
+)

@@ -1,22 +1,15 @@
 """torchvision's ResNets: the names we kept for the backbone, plus the ImageNet classifier `fc`."""
 
-from collections.abc import Collection
-
-from cgdcli.weights.formats import Format
-
-_PARTS = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4.")
+from cgdcli.weights.formats import Beside, Format, Names, Rule
 
 
-def _recognises(names: Collection[str]) -> bool:
+def _recognises(names: Names, beside: Beside) -> bool:
     return "conv1.weight" in names and "layer1.0.conv1.weight" in names
 
 
-def _rename(name: str) -> str | None:
-    return f"backbone.{name}" if name.startswith(_PARTS) else None
-
-
-def _drop(name: str) -> str | None:
-    return "ImageNet classifier" if name in ("fc.weight", "fc.bias") else None
-
-
-TORCHVISION = Format("torchvision ResNet", _recognises, _rename, _drop)
+TORCHVISION = Format(
+    "torchvision ResNet",
+    _recognises,
+    rules=(Rule(r"((?:conv1|bn1|layer[1-4])\..+)", r"backbone.\1"),),
+    dropped=(Rule(r"fc\.(?:weight|bias)", why="ImageNet classifier"),),
+)
