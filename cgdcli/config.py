@@ -49,6 +49,21 @@ class Head(StrEnum):
     whitening = "whitening"
 
 
+class Strict(StrEnum):
+    """What a conversion insists on: every entry, or every one but the classifier's."""
+
+    exact = "exact"
+    inference = "inference"
+
+
+class Foreign(StrEnum):
+    """Whose names a checkpoint can be written back under."""
+
+    reference = "reference"
+    torchvision = "torchvision"
+    timm = "timm"
+
+
 class Device(StrEnum):
     """Where to compute; `auto` takes CUDA, else MPS for embedding, else the CPU."""
 
@@ -274,6 +289,42 @@ class ProfileConfig:
     def __post_init__(self) -> None:
         _check_range("--batch-size", self.batch_size, 1, 100_000)
         _check_range("--repeats", self.repeats, 1, 1_000_000)
+
+
+@dataclass(frozen=True)
+class ConvertConfig:
+    """What a user says of a foreign weights file.
+
+    Attributes:
+        descriptors, stride, gem_p, image_size, mean, std: as in `CGDConfig`; None for what the
+            file, its name or its format says, else an assumption that is announced.
+        strict: `inference` lets the classifier be missing, which no embedding needs.
+        take: the key of the weights to take, where a file holds several; None for averaged ones.
+    """
+
+    descriptors: str | None = None
+    stride: StrideMode | None = None
+    gem_p: float | None = None
+    image_size: int | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    strict: Strict = Strict.exact
+    take: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.descriptors is not None:
+            check_descriptors(self.descriptors)
+        if self.gem_p is not None:
+            _check_range("--gem-p", self.gem_p, 1, 100)
+        self.transform(Transform())
+
+    def transform(self, otherwise: Transform) -> Transform:
+        """What is said of the transform, over `otherwise`."""
+        return Transform(
+            otherwise.image_size if self.image_size is None else self.image_size,
+            otherwise.mean if self.mean is None else self.mean,
+            otherwise.std if self.std is None else self.std,
+        )
 
 
 def pooled_config(backbone: Backbone, image_size: int = Transform.image_size) -> CGDConfig:

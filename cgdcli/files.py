@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +16,9 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
+
+OnBytes = Callable[[int, int], None]
+"""Called with bytes done and bytes in all."""
 
 _HOST = socket.gethostname()
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+    from cgdcli.files import OnBytes
     from cgdcli.streaming import OnProgress
 
 # A plain line now and then, where a bar would be a thousand lines of a log file.
@@ -73,6 +74,29 @@ class Output:
         else:
             yield _LineProgress(self, what)
 
+    @contextmanager
+    def byte_progress(self, what: str) -> Iterator["OnBytes | None"]:
+        """A callback for bytes done: a bar in a terminal, else a plain line now and then."""
+        if self.quiet:
+            yield None
+        elif sys.stderr.isatty():
+            with _byte_bar(self.stderr, what) as update:
+                yield update
+        else:
+            yield _ByteLines(self, what)
+
+
+class _ByteLines:
+    def __init__(self, output: Output, what: str) -> None:
+        self.output, self.what = output, what
+        self.last = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self.last >= SECONDS_BETWEEN_LINES:
+            self.last = now
+            self.output.say(f"{self.what}: {done / 1e6:.0f} of {total / 1e6:.0f} MB")
+
 
 class _LineProgress:
     def __init__(self, output: Output, what: str) -> None:
@@ -104,6 +128,22 @@ class _Notices(logging.Handler):
             self.output.warn(record.getMessage())
         else:
             self.output.say(f"note: {record.getMessage()}")
+
+
+@contextmanager
+def _byte_bar(console: "Console", what: str) -> Iterator["OnBytes"]:
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (TextColumn(what), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 @contextmanager

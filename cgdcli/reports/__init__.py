@@ -5,19 +5,27 @@ durations seconds, sizes bytes.
 """
 
 from cgdcli.reports.base import ModelInfo, Report, SkippedImage
-from cgdcli.reports.conversion import ConversionReport
+from cgdcli.reports.conversion import (
+    ConversionPlan,
+    ConversionReport,
+    ExportReport,
+    PlannedEntry,
+)
 from cgdcli.reports.inspection import InspectReport
 from cgdcli.reports.profile import ProfileReport, StageProfile
 from cgdcli.reports.retrieval import EmbedReport, Hit, QueryHits, RecallReport, SearchReport
 from cgdcli.reports.training import EpochReport, StartReport, StepReport, TrainReport
 
 __all__ = [
+    "ConversionPlan",
     "ConversionReport",
     "EmbedReport",
     "EpochReport",
+    "ExportReport",
     "Hit",
     "InspectReport",
     "ModelInfo",
+    "PlannedEntry",
     "ProfileReport",
     "QueryHits",
     "RecallReport",

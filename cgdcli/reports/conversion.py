@@ -1,4 +1,4 @@
-"""What became of a foreign file."""
+"""What becomes of a foreign file, entry by entry."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,28 +8,114 @@ from cgdcli.reports.base import Report
 
 
 @dataclass(frozen=True)
-class ConversionReport(Report):
-    """What became of every entry of a foreign file: kept + renamed + dropped = source_entries.
+class PlannedEntry(Report):
+    """One entry of a foreign file.
 
-    `filled` are counters (`num_batches_tracked`) that old files lack and that start at 0; `upcast`
-    counts the entries that were stored in half or double precision and are float32 now.
+    Attributes:
+        status: kept, renamed, dropped, unknown, or clash: its place is known but its shape or
+            type does not fit there.
+        name: ours; None if it is dropped or unknown.
+        rule: by which it is renamed, or why it is dropped, unknown or a clash.
+        shape, dtype: as in the file; None for what is no tensor.
+    """
+
+    source: str
+    status: str
+    name: str | None
+    rule: str
+    shape: tuple[int, ...] | None
+    dtype: str | None
+
+
+@dataclass(frozen=True)
+class ConversionPlan(Report):
+    """What a conversion would do. Every entry of the source stands in `entries` exactly once.
+
+    Attributes:
+        missing: entries of the network that the file lacks, with their shapes in words.
+        filled: counters (`num_batches_tracked`) that old files lack and that start at 0.
+        shared: groups of entries that are one tensor in the file, by its names.
+        upcast: entries stored in half or double precision, float32 afterwards.
+        config: of the network; None where it cannot be told.
+        assumed: what the source does not say and was taken by convention, in words.
+        problems: why the conversion would be refused; empty if it would not.
     """
 
     source: Path
-    target: Path
-    source_entries: int
-    kept: tuple[str, ...]
-    renamed: dict[str, str]
-    dropped: dict[str, str]
-    filled: tuple[str, ...]
-    upcast: int
-    wrapper: str
     format: str
-    config: dict[str, Any]
+    wrapper: str
+    strict: str
+    source_entries: int
+    entries: tuple[PlannedEntry, ...]
+    missing: dict[str, str]
+    filled: tuple[str, ...]
+    shared: tuple[tuple[str, ...], ...]
+    upcast: int
+    config: dict[str, Any] | None
     assumed: tuple[str, ...]
-    fingerprint: str
+    problems: tuple[str, ...]
+
+    def _with(self, status: str) -> list[PlannedEntry]:
+        return [entry for entry in self.entries if entry.status == status]
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Source names that are ours already."""
+        return tuple(entry.source for entry in self._with("kept"))
+
+    @property
+    def renamed(self) -> dict[str, str]:
+        """Source name to ours, where they differ."""
+        return {entry.source: str(entry.name) for entry in self._with("renamed")}
+
+    @property
+    def dropped(self) -> dict[str, str]:
+        """Source name to the reason."""
+        return {entry.source: entry.rule for entry in self._with("dropped")}
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many entries are what."""
+        statuses = ("kept", "renamed", "dropped", "unknown", "clash")
+        found = {status: len(self._with(status)) for status in statuses}
+        return found | {"missing": len(self.missing), "filled": len(self.filled)}
 
     @property
     def written_entries(self) -> int:
         """Entries of the new file."""
-        return len(self.kept) + len(self.renamed) + len(self.filled)
+        return len(self._with("kept")) + len(self._with("renamed")) + len(self.filled)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, with the counts."""
+        return super().to_dict() | {
+            "counts": self.counts,
+            "written_entries": self.written_entries,
+        }
+
+
+@dataclass(frozen=True)
+class ConversionReport(ConversionPlan):
+    """A conversion that was done: the plan, and what was written and read back."""
+
+    target: Path
+    fingerprint: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ExportReport(Report):
+    """One of our checkpoints under another tool's names, read back and equal bit for bit.
+
+    Attributes:
+        renamed: our name to the one there.
+        left_out: our name to the reason.
+        notes: what the file cannot say and whoever loads it must know.
+    """
+
+    source: Path
+    target: Path
+    to: str
+    renamed: dict[str, str]
+    left_out: dict[str, str]
+    notes: tuple[str, ...]
+    config: dict[str, Any]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cgdcli.config import CGDConfig
 from cgdcli.errors import CheckpointError, MismatchError, OutputError
-from cgdcli.files import atomic_path
+from cgdcli.files import OnBytes, atomic_path
 from cgdcli.model.cgd import CGD, meta_model
 from cgdcli.reports import ModelInfo
 from cgdcli.weights.header import FORMAT, METADATA_KEY, TensorBytes, fingerprint, read_header
@@ -64,7 +64,7 @@ class Checkpoint:
         load_strictly(model, self.tensors, what, called)
         return model.eval()
 
-    def save(self, path: Path) -> str:
+    def save(self, path: Path, on_progress: OnBytes | None = None) -> str:
         """Write the file atomically and return its fingerprint."""
         print_of_it = self.fingerprint()
         metadata = {
@@ -130,6 +130,31 @@ def load_checkpoint(path: Path) -> tuple[Checkpoint, ModelInfo]:
         checkpoint.class_names,
     )
     return checkpoint, info
+
+
+def verify_written(path: Path, checkpoint: Checkpoint) -> None:
+    """Read a written file back; remove it if it is not what was written.
+
+    Raises:
+        CheckpointError: it differs.
+    """
+    again, _ = load_checkpoint(path)
+    if again.fingerprint() != checkpoint.fingerprint() or again.config != checkpoint.config:
+        path.unlink()
+        raise CheckpointError(
+            f"`{path}` did not read back as it was written; it was removed",
+            hint="check the disk, then convert again",
+        )
+
+
+def shared_groups(tensors: Mapping[str, Tensor]) -> list[list[str]]:
+    """Names whose tensors are the same memory."""
+    groups: dict[tuple[int, int], list[str]] = {}
+    for name, tensor in tensors.items():
+        if tensor.numel() > 1:
+            place = (tensor.untyped_storage().data_ptr(), int(tensor.storage_offset()))
+            groups.setdefault(place, []).append(name)
+    return [names for names in groups.values() if len(names) > 1]
 
 
 def model_fingerprint(model: CGD) -> str:

@@ -46,6 +46,7 @@ class ForeignWeights:
     Attributes:
         tensors: by our names.
         entries: one for every entry of the file, in its order.
+        sources: every tensor of the file by its name there, also those that are dropped.
         filled: our names of counters that the file lacks and that start at 0.
         wrapper: what stood around the entries, in words; empty for a bare state_dict.
         assumed: choices made while unwrapping, in words.
@@ -56,6 +57,7 @@ class ForeignWeights:
     format: Format
     tensors: dict[str, Tensor]
     entries: tuple[Entry, ...]
+    sources: dict[str, Tensor] = field(default_factory=dict)
     filled: tuple[str, ...] = ()
     wrapper: str = ""
     assumed: tuple[str, ...] = ()
@@ -135,9 +137,16 @@ def examine_foreign(
         entries.append(entry)
     filled = _fill_counters(tensors)
     steps = [*unwrapped.steps, *([f"prefix `{bare.prefix}` removed"] if bare.prefix else [])]
-    facts = form.read_facts(sources, unwrapped.beside)
     return ForeignWeights(
-        path, form, tensors, tuple(entries), filled, ", ".join(steps), unwrapped.assumed, facts
+        path,
+        form,
+        tensors,
+        tuple(entries),
+        {name: value for name, value in unwrapped.entries.items() if isinstance(value, Tensor)},
+        filled,
+        ", ".join(steps),
+        unwrapped.assumed,
+        form.read_facts(sources, unwrapped.beside),
     )
 
 

@@ -17,7 +17,7 @@ from reference import (
 )
 from safetensors.torch import save_file
 
-from cgdcli.config import CGDConfig, StrideMode, pooled_config
+from cgdcli.config import CGDConfig, ConvertConfig, StrideMode, Transform, pooled_config
 from cgdcli.conversion import convert_weights
 from cgdcli.errors import CheckpointError, ConfigError, MismatchError, OutputError
 from cgdcli.images.decoding import read_image
@@ -63,7 +63,7 @@ def clean(tmp_path_factory):
         if model not in known:
             torch.save(state_dict(model), place / "old.pth")
             letters = model.split("_")[1]
-            report = convert_weights(place / "old.pth", descriptors=letters, force=True)
+            report = convert_weights(place / "old.pth", config=ConvertConfig(letters), force=True)
             known[model] = report.fingerprint
         return known[model]
 
@@ -178,9 +178,9 @@ def test_other_precisions_are_brought_to_float32(dtype, folder):
 
 def test_assumptions_are_recorded_in_file_and_model(folder):
     report = convert_weights(save(folder, state_dict(SG)))
-    for word in ("SG", "stride layer3", "224"):
+    for word in ("SG", "stride layer3", "p 3", "224", "mean and std"):
         assert any(word in assumption for assumption in report.assumed), report.assumed
-    assert len(report.assumed) == 3
+    assert len(report.assumed) == 5
     assert load_model(report.target).info.assumed == report.assumed
     config = read_header(report.target).config()
     assert config == CGDConfig(embedding_dim=256, classes=21)
@@ -189,9 +189,9 @@ def test_assumptions_are_recorded_in_file_and_model(folder):
 def test_options_leave_nothing_assumed(folder):
     report = convert_weights(
         save(folder, state_dict(SG)),
-        descriptors="GS",
-        stride=StrideMode.layer4,
-        image_size=112,
+        config=ConvertConfig(
+            "GS", StrideMode.layer4, 3.0, 112, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2)
+        ),
     )
     assert report.assumed == ()
     config = read_header(report.target).config()
@@ -209,7 +209,10 @@ def test_letters_of_the_file_name_count(folder, letters, end):
 
 def test_option_beats_the_file_name(folder):
     source = save(folder, state_dict(SG), "car_uncropped_resnet18_GS_256_0.1_x.pth")
-    assert convert_weights(source, descriptors="MR").config["descriptors"] == "MR"
+    assert (
+        convert_weights(source, config=ConvertConfig(descriptors="MR")).config["descriptors"]
+        == "MR"
+    )
 
 
 @pytest.mark.parametrize(
@@ -231,14 +234,14 @@ def test_file_name_that_contradicts_the_tensors_is_refused(folder, name):
 @pytest.mark.parametrize("letters", ["S", "SMG", "SGRC"])
 def test_wrong_number_of_letters_is_refused(folder, letters):
     with pytest.raises(MismatchError, match=f"{letters} are {len(letters)}, but .* 2 branches"):
-        convert_weights(save(folder, state_dict(SG)), descriptors=letters)
+        convert_weights(save(folder, state_dict(SG)), config=ConvertConfig(descriptors=letters))
     assert [file.name for file in folder.iterdir()] == ["old.pth"]
 
 
 @pytest.mark.parametrize("letters", ["SX", "SS", "sg", ""])
 def test_bad_letters_are_refused(folder, letters):
     with pytest.raises(ConfigError):
-        convert_weights(save(folder, state_dict(SG)), descriptors=letters)
+        convert_weights(save(folder, state_dict(SG)), config=ConvertConfig(descriptors=letters))
     assert [file.name for file in folder.iterdir()] == ["old.pth"]
 
 
@@ -262,7 +265,7 @@ def test_four_branches_want_their_letters(folder, count):
     assert "--descriptors" in caught.value.hint
     assert [file.name for file in folder.iterdir()] == ["old.pth"]
     letters = "WCRGMS"[:count]
-    report = convert_weights(source, descriptors=letters)
+    report = convert_weights(source, config=ConvertConfig(descriptors=letters))
     assert report.config["descriptors"] == letters
     assert not any("descriptors" in assumption for assumption in report.assumed)
 
@@ -285,16 +288,16 @@ def test_torchvision_weights_become_pooled_descriptors(folder, counters):
     assert set(report.dropped) == {"fc.weight", "fc.bias"}
     assert report.written_entries == 120 and len(report.filled) == (0 if counters else 20)
     assert read_header(report.target).config() == pooled_config("resnet18")
-    assert len(report.assumed) == 3
+    assert len(report.assumed) == 5
     assert report.fingerprint == load_model(source).info.fingerprint
 
 
 def test_torchvision_options_count(folder):
     report = convert_weights(
         save(folder, torchvision_entries()),
-        descriptors="MR",
-        stride=StrideMode.layer3,
-        image_size=64,
+        config=ConvertConfig(
+            "MR", StrideMode.layer3, image_size=64, mean=Transform.mean, std=Transform.std
+        ),
     )
     config = read_header(report.target).config()
     assert (config.descriptors, config.stride, config.transform.image_size) == ("MR", "layer3", 64)
@@ -331,7 +334,7 @@ def test_pickle_with_code_is_refused_and_never_run(folder):
 
 def test_unknown_entry_is_named(folder):
     entries = state_dict(SG) | {"extra.weight": torch.zeros(1)}
-    refused(save(folder, entries), "`extra.weight`")
+    refused(save(folder, entries), "unknown extra.weight")
 
 
 def test_unknown_entry_inside_the_trunk_is_named(folder):
@@ -402,7 +405,7 @@ def test_our_names_in_a_pth_are_taken(folder):
     report = convert_weights(save(folder, state_dict(SG)))
     model = load_model(report.target)
     source = save(folder, model.state_dict(), "ours.pth")
-    again = convert_weights(source, descriptors="SG")
+    again = convert_weights(source, config=ConvertConfig(descriptors="SG"))
     assert again.fingerprint == report.fingerprint
     assert len(again.kept) == 129 and not again.renamed
 
@@ -425,7 +428,7 @@ def test_written_file_is_read_back_and_removed_if_it_differs(folder, monkeypatch
     source = save(folder, state_dict(SG))
     whole = Checkpoint.save
 
-    def flip(self, path):
+    def flip(self, path, on_progress=None):
         name = "branches.0.weight"
         return whole(replace(self, tensors=self.tensors | {name: self.tensors[name] + 1}), path)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from cgdcli.config import Head, StrideMode
+from cgdcli.config import CGDConfig, Head, StrideMode
 
 Names = Collection[str]
 Beside = Mapping[str, Any]
@@ -23,7 +23,8 @@ class Rule:
 
     Attributes:
         pattern: regular expression, matched against the whole name.
-        ours: template for `re.Match.expand`; None in a table of dropped or refused names.
+        ours: template of the other name, for `re.Match.expand`; None in a table of dropped,
+            refused or left out names.
         why: the reason, in words that end a sentence on one entry.
     """
 
@@ -45,6 +46,8 @@ class Facts:
 
     Attributes:
         head: of every branch.
+        why: where the values are a convention of that source and not in the file: whose, to be
+            said of each; empty where the file itself says them.
         notes: what differs there and cannot be had here, such as how pictures were resized; each
             is said with the conversion and kept in the new file.
     """
@@ -56,6 +59,7 @@ class Facts:
     image_size: int | None = None
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
+    why: str = ""
     notes: tuple[str, ...] = ()
 
 
@@ -76,6 +80,10 @@ class Format:
         refused: known names of what our network does not have; one of them refuses the file.
         read_facts: from all tensors of the source, by its names, and what stood beside them.
         has_classifier: whether a whole network of this format has the auxiliary classifier.
+        backward: our name to its, for `--to`; empty for a format that is only read.
+        left_out: our names that it has no place for.
+        cannot_say: what of one of our networks a network of this format cannot be; such a one is
+            not written, since it would load there and give other embeddings.
     """
 
     name: str
@@ -85,14 +93,26 @@ class Format:
     refused: tuple[Rule, ...] = ()
     read_facts: Callable[[Mapping[str, Tensor], Beside], Facts] = _no_facts
     has_classifier: bool = False
+    backward: tuple[Rule, ...] = ()
+    left_out: tuple[Rule, ...] = ()
+    cannot_say: Callable[[CGDConfig], list[str]] = lambda config: []
 
     def rename(self, name: str) -> tuple[str, Rule] | None:
         """Our name and the rule that says so, or None for a name that no rule knows."""
-        for rule in self.rules:
-            match = rule.match(name)
-            if match and rule.ours:
-                return match.expand(rule.ours), rule
-        return None
+        return _expand(self.rules, name)
+
+    def name_there(self, name: str) -> str | None:
+        """The format's name for one of ours, or None where no rule of `backward` knows it."""
+        found = _expand(self.backward, name)
+        return found[0] if found else None
+
+
+def _expand(rules: tuple[Rule, ...], name: str) -> tuple[str, Rule] | None:
+    for rule in rules:
+        match = rule.match(name)
+        if match and rule.ours:
+            return match.expand(rule.ours), rule
+    return None
 
 
 def first_match(rules: tuple[Rule, ...], name: str) -> Rule | None:

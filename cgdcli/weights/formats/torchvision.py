@@ -12,4 +12,9 @@ TORCHVISION = Format(
     _recognises,
     rules=(Rule(r"((?:conv1|bn1|layer[1-4])\..+)", r"backbone.\1"),),
     dropped=(Rule(r"fc\.(?:weight|bias)", why="ImageNet classifier"),),
+    backward=(Rule(r"backbone\.(.+)", r"\1"),),
+    left_out=(
+        Rule(r"branches\..+", why="a ResNet there ends with its map"),
+        Rule(r"classifier\..+", why="only for training"),
+    ),
 )
