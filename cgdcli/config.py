@@ -327,6 +327,24 @@ class ConvertConfig:
         )
 
 
+@dataclass(frozen=True)
+class TrialConfig:
+    """How readings of a foreign file are tried.
+
+    Attributes:
+        pictures: at most so many of the folder, whole classes where they are judged by class.
+        grid_pictures: so many decide among all combinations, where embeddings are compared.
+    """
+
+    pictures: int = 300
+    grid_pictures: int = 16
+    batch_size: int = 16
+    device: Device = Device.auto
+
+    def __post_init__(self) -> None:
+        _check_range("--pictures", self.pictures, 4, 1_000_000)
+
+
 def pooled_config(backbone: Backbone, image_size: int = Transform.image_size) -> CGDConfig:
     """A pretrained backbone as a usable model: S and G of its map, torchvision's strides."""
     return CGDConfig(

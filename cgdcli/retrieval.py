@@ -99,10 +99,11 @@ def model_of_index(index: EmbeddingIndex, model: Model, runs: Path = Path("runs"
         MismatchError: the model found is another than the one that made the index.
         CheckpointError: it cannot be found.
     """
-    if index.header is None:
+    if index.header is None or not index.header.model["fingerprint"]:
         if model is None:
+            why = "has no .sqlite beside it, so it" if index.header is None else "was converted and"
             raise MismatchError(
-                f"`{index.path}` has no .sqlite beside it, so it does not say which model made it",
+                f"`{index.path}` {why} does not say which model made it",
                 hint="name the model with --model, or ask by row: cgd search row:0 --index ...",
             )
         network = model if isinstance(model, CGD) else load_model(model)

@@ -6,8 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 from cgdcli.cli.options import ForceOption, JsonOption, QuietOption, VerboseOption, argument, option
 from cgdcli.cli.output import Output
-from cgdcli.config import ConvertConfig, Foreign, Strict, StrideMode, Transform
-from cgdcli.errors import CheckpointError, ConfigError
+from cgdcli.config import (
+    ConvertConfig,
+    Device,
+    Foreign,
+    Strict,
+    StrideMode,
+    Transform,
+    TrialConfig,
+)
+from cgdcli.errors import CheckpointError, ConfigError, MismatchError
 
 if TYPE_CHECKING:
     from cgdcli.reports import ConversionPlan
@@ -52,6 +60,35 @@ def convert_weights(
         Path | None,
         option(help="What follows a trunk, from its own file. Default: embedder_X for trunk_X."),
     ] = None,
+    try_on: Annotated[
+        Path | None,
+        option(
+            "--try",
+            metavar="DIR",
+            help="Write nothing; measure Recall@1 of every reading on a folder of classes.",
+        ),
+    ] = None,
+    against: Annotated[
+        Path | None,
+        option(
+            help="Write nothing; find the reading that makes these embeddings of the old code: an "
+            ".npy of the pictures in --try DIR, or a *_data_base.pth."
+        ),
+    ] = None,
+    pictures: Annotated[
+        int, option(min=4, help="With --try or --against: at most so many pictures.")
+    ] = TrialConfig.pictures,
+    device: Annotated[
+        Device, option(help="With --try or --against: where to compute.")
+    ] = TrialConfig.device,
+    model: Annotated[
+        str | None,
+        option(help="With OLD a *_data_base.pth: the converted model that made it, to be proved."),
+    ] = None,
+    part: Annotated[
+        str | None,
+        option(help="With OLD a *_data_base.pth: gallery, test or train. Default: the first."),
+    ] = None,
     to: Annotated[
         Foreign | None, option(help="The other way: write checkpoint OLD under these names.")
     ] = None,
@@ -69,6 +106,10 @@ def convert_weights(
     A file that would run code when loaded (a whole pickled model, a Namespace, numpy scalars) is
     refused, and nothing of it is run. If you trust it, load it where it was made and save
     model.state_dict() alone.
+
+    A *_data_base.pth of leftthomas/CGD (embeddings, paths, labels) becomes an index.
+
+    Example: cgd convert-weights old.pth --against old_data_base.pth
     """
     out = Output(quiet=quiet, verbose=verbose)
     said = ConvertConfig(
@@ -81,6 +122,10 @@ def convert_weights(
         strict,
         take,
     )
+    if try_on is not None or against is not None:
+        trial = TrialConfig(pictures=pictures, device=device)
+        _try(out, old, said, embedder, try_on, against, trial, as_json=as_json)
+        return
     if to is not None:
         _export(out, old, output, to, said, plan=plan, force=force, as_json=as_json)
         return
@@ -88,6 +133,11 @@ def convert_weights(
         _show_plan(out, old, said, embedder, as_json=as_json)
         return
     from cgdcli.conversion import convert_weights as convert
+    from cgdcli.conversion import is_data_base_file
+
+    if is_data_base_file(old):
+        _convert_data_base(out, old, output, model, part, force=force, as_json=as_json)
+        return
     from cgdcli.views.conversion import conversion_lines, entry_lines
 
     with out.byte_progress("converting") as on_progress:
@@ -120,6 +170,65 @@ def _show_plan(
             f"`{old}` cannot be converted as it is: {plan.problems[0]}",
             hint="nothing was written; the plan above names every entry",
         )
+
+
+def _try(
+    out: Output,
+    old: Path,
+    said: ConvertConfig,
+    embedder: Path | None,
+    folder: Path | None,
+    against: Path | None,
+    trial: TrialConfig,
+    *,
+    as_json: bool,
+) -> None:
+    from cgdcli.conversion import try_readings
+    from cgdcli.views.trial import trial_lines, trial_table
+
+    with out.progress("trying") as on_progress:
+        report = try_readings(
+            old,
+            folder,
+            said,
+            against=against,
+            trial=trial,
+            embedder=embedder,
+            on_progress=on_progress,
+        )
+    if as_json:
+        out.json(report.to_dict())
+    else:
+        out.show(trial_table(report))
+        out.lines(line + "\n" for line in trial_lines(report))
+    if against is not None and not report.decided:
+        raise MismatchError(
+            f"no reading of `{old}` stands out as what made the embeddings of `{against}`: the "
+            f"nearest differs by up to {report.scores[0].max_difference:.1e} in cosine",
+            hint="other weights, other pictures or another transform made them; or take more "
+            "pictures",
+        )
+
+
+def _convert_data_base(
+    out: Output,
+    old: Path,
+    output: Path | None,
+    model: str | None,
+    part: str | None,
+    *,
+    force: bool,
+    as_json: bool,
+) -> None:
+    from cgdcli.conversion import convert_data_base
+    from cgdcli.views.conversion import data_base_lines
+
+    report = convert_data_base(old, output, part=part, model=model, force=force)
+    if as_json:
+        out.json(report.to_dict())
+        return
+    out.lines(line + "\n" for line in data_base_lines(report))
+    out.say(f"next: cgd search row:0 --index {shlex.quote(str(report.target))}")
 
 
 def _export(

@@ -125,7 +125,7 @@ def _notes(config: CGDConfig, to: Foreign) -> list[str]:
         if config.transform != Transform():
             notes.append(f"it resizes and normalizes by its own rule, not by {config.transform}")
         notes.append(
-            f"load it into Model({config.backbone!s}, {config.descriptors!r}, "
+            f"load it into Model({config.backbone.value!r}, {config.descriptors!r}, "
             f"{config.embedding_dim}, {config.classes})"
         )
         return notes
@@ -137,6 +137,6 @@ def _notes(config: CGDConfig, to: Foreign) -> list[str]:
     notes.append(
         "without fc: set model.fc = torch.nn.Identity() there"
         if to is Foreign.torchvision
-        else f"load it into timm.create_model({config.backbone!s}, num_classes=0)"
+        else f"load it into timm.create_model({config.backbone.value!r}, num_classes=0)"
     )
     return notes

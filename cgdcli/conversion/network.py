@@ -14,6 +14,7 @@ from cgdcli.errors import CheckpointError, MismatchError
 from cgdcli.weights.architecture import Architecture
 from cgdcli.weights.foreign import ForeignWeights, read_architecture
 from cgdcli.weights.formats.reference import FULL_BACKBONE_NAMES, FileNameFacts, read_file_name
+from cgdcli.words import counted
 
 _ASSUMED_LETTERS = {1: "S", 2: "SG", 3: "SMG"}
 _IMAGENET = (Transform.mean, Transform.std)
@@ -67,7 +68,7 @@ def _letters(
             hint="name them in their order, such as --descriptors SMGR",
         )
     letters = _ASSUMED_LETTERS[found.branches]
-    assumed.append(f"descriptors {letters} (from {found.branches} branches)")
+    assumed.append(f"descriptors {letters} (from {counted(found.branches, 'branch', 'branches')})")
     return letters
 
 

@@ -135,7 +135,11 @@ def _settle_classifier(
 def _planned(entry: Entry, weights: ForeignWeights, wanted: Mapping[str, Tensor]) -> PlannedEntry:
     tensor = weights.sources.get(entry.source)
     status, rule = entry.status, entry.rule
-    if entry.name is not None and wanted:
+    # Of an incomplete classifier what is there has its place; what is missing is told apart.
+    judged = entry.name is not None and (
+        entry.name in wanted or not entry.name.startswith("classifier.")
+    )
+    if entry.name is not None and wanted and judged:
         assert tensor is not None
         clash = _clash(tensor, wanted.get(entry.name))
         if clash:
@@ -169,7 +173,7 @@ def _problems(plan: ConversionPlan) -> tuple[str, ...]:
     return (
         *(f"missing {name} {shape}" for name, shape in plan.missing.items()),
         *(
-            f"{e.status if e.status == 'unknown' else 'misfit'} {e.source}: {e.rule}"
+            f"{e.status} {e.source}: {e.rule}"
             for e in plan.entries
             if e.status in ("unknown", "clash")
         ),

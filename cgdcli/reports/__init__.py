@@ -8,6 +8,7 @@ from cgdcli.reports.base import ModelInfo, Report, SkippedImage
 from cgdcli.reports.conversion import (
     ConversionPlan,
     ConversionReport,
+    DataBaseReport,
     ExportReport,
     PlannedEntry,
 )
@@ -15,10 +16,12 @@ from cgdcli.reports.inspection import InspectReport
 from cgdcli.reports.profile import ProfileReport, StageProfile
 from cgdcli.reports.retrieval import EmbedReport, Hit, QueryHits, RecallReport, SearchReport
 from cgdcli.reports.training import EpochReport, StartReport, StepReport, TrainReport
+from cgdcli.reports.trial import ReadingScore, TrialReport
 
 __all__ = [
     "ConversionPlan",
     "ConversionReport",
+    "DataBaseReport",
     "EmbedReport",
     "EpochReport",
     "ExportReport",
@@ -28,6 +31,7 @@ __all__ = [
     "PlannedEntry",
     "ProfileReport",
     "QueryHits",
+    "ReadingScore",
     "RecallReport",
     "Report",
     "SearchReport",
@@ -36,4 +40,5 @@ __all__ = [
     "StartReport",
     "StepReport",
     "TrainReport",
+    "TrialReport",
 ]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cgdcli.reports.base import Report
+from cgdcli.reports.base import ModelInfo, Report
 
 
 @dataclass(frozen=True)
@@ -119,3 +119,29 @@ class ExportReport(Report):
     left_out: dict[str, str]
     notes: tuple[str, ...]
     config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class DataBaseReport(Report):
+    """A data base of the reference as an index.
+
+    Attributes:
+        part: which of the file's `parts`.
+        there: pictures that are still where the file says.
+        normalized: whether the rows had to be brought to unit length.
+        proved_on: pictures that `model` embedded again as they are stored; 0 without a model.
+        descriptors: letters of the blocks, where they are known.
+    """
+
+    source: Path
+    target: Path
+    part: str
+    parts: tuple[str, ...]
+    rows: int
+    embedding_dim: int
+    labels: int
+    there: int
+    normalized: bool
+    model: ModelInfo
+    proved_on: int
+    descriptors: str | None

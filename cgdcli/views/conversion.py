@@ -9,7 +9,13 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cgdcli.reports import ConversionPlan, ConversionReport, ExportReport, PlannedEntry
+from cgdcli.reports import (
+    ConversionPlan,
+    ConversionReport,
+    DataBaseReport,
+    ExportReport,
+    PlannedEntry,
+)
 from cgdcli.words import counted
 
 _MISSING = "missing"
@@ -73,8 +79,7 @@ def count_lines(plan: ConversionPlan) -> list[str]:
     whole = sum(parts.values())
     named = [
         f"{parts['backbone']} of the backbone {plan.config['backbone']}",
-        f"{counted(parts['branches'], 'branch entry', 'branch entries')} "
-        f"({plan.config['descriptors']})",
+        f"{parts['branches']} of the branches {plan.config['descriptors']}",
         f"{parts['classifier']} of the classifier",
     ]
     words = ", ".join(
@@ -87,7 +92,7 @@ def count_lines(plan: ConversionPlan) -> list[str]:
         f"; {times} {_not_weights(reason, times, plan)}"
         for reason, times in Counter(plan.dropped.values()).items()
     )
-    return [*lines, *_neighbours(plan.config, parts, whole)]
+    return [*lines, *(() if plan.problems else _neighbours(plan.config, parts, whole))]
 
 
 def entry_lines(plan: ConversionPlan) -> Iterator[str]:
@@ -108,6 +113,30 @@ def export_lines(report: ExportReport) -> list[str]:
         first = next(name for name, why in report.left_out.items() if why == reason)
         lines.append(f"left out  {times:4d}  ({reason}: {first} ...)")
     return [*lines, *(f"note: {note}" for note in report.notes)]
+
+
+def data_base_lines(report: DataBaseReport) -> list[str]:
+    """What an old data base became."""
+    lines = [
+        f"read {report.source}: a data base of the reference with {', '.join(report.parts)}; "
+        f"taken: {report.part}",
+        f"wrote {report.target}: {counted(report.rows, 'row')} of {report.embedding_dim}, "
+        f"{counted(report.labels, 'label')} (numbers, as in the file)",
+        f"pictures still where the file says: {report.there} of {report.rows}"
+        + ("" if report.there == report.rows else "; if they moved, search with --root DIR"),
+    ]
+    if report.normalized:
+        lines.append(
+            "rows brought to unit length (the reference's were longer before 2 March 2020)"
+        )
+    if report.descriptors:
+        lines.append(f"columns are those of {report.descriptors}, block by block")
+    if report.proved_on:
+        pictures = counted(report.proved_on, "picture")
+        lines.append(f"model {report.model.source}: embeds {pictures} as they are stored")
+    elif not report.model.fingerprint:
+        lines.append("no model recorded: search with --model, or by row:N; or --model here")
+    return lines
 
 
 def _cells(entry: PlannedEntry) -> tuple[str, str, str, str]:
@@ -145,11 +174,11 @@ def _neighbours(config: dict[str, Any], parts: Counter[str], whole: int) -> list
         return []
     count = len(config["descriptors"])
     each = parts["branches"] // count
-    counts = [f"{whole + (n - count) * each} with {counted(n, 'descriptor')}" for n in (1, 2, 3)]
+    one, *more = (f"{whole + (n - count) * each} with {n}" for n in (1, 2, 3))
     without = f"; {whole - parts['classifier']} without classifier" if parts["classifier"] else ""
     return [
-        f"the same network has {', '.join(counts)}{without}: a model of another count is another "
-        "network"
+        f"with other descriptors it has {one} descriptor, {', '.join(more)}{without}: a model that "
+        "counts otherwise is another network"
     ]
 
 

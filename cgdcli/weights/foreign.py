@@ -102,7 +102,7 @@ def read_foreign(path: Path) -> ForeignWeights:
     weights = examine_foreign(path)
     for name, why in weights.unknown.items():
         raise CheckpointError(
-            f"`{path}` looks like {weights.format.name}, but its entry `{name}` {why}",
+            f"`{path}` looks like {weights.format.name}, but its entry `{name}` is unknown: {why}",
             hint="nothing is dropped unasked; see every entry: "
             f"cgd convert-weights --plan '{path}'",
         )
@@ -182,13 +182,13 @@ def _place(name: str, short: str, form: Format, placed: Mapping[str, Tensor]) ->
         return Entry(name, "dropped", None, dropped.why)
     refused = first_match(form.refused, short)
     if refused:
-        return Entry(name, "unknown", None, f"does not fit: {refused.why}")
+        return Entry(name, "unknown", None, f"{refused.why}")
     renamed = form.rename(short)
     if renamed is None:
-        return Entry(name, "unknown", None, "is unknown there")
+        return Entry(name, "unknown", None, "no rule of this format knows it")
     ours, rule = renamed
     if ours in placed:
-        return Entry(name, "unknown", None, f"would be {ours}, as another entry is")
+        return Entry(name, "unknown", None, f"it would be {ours}, as another entry is")
     return Entry(name, "kept" if ours == name else "renamed", ours, str(rule))
 
 

@@ -37,7 +37,8 @@ class Rule:
         return re.fullmatch(self.pattern, name)
 
     def __str__(self) -> str:
-        return f"{self.pattern} -> {self.ours}" if self.ours else f"{self.pattern}: {self.why}"
+        pattern = self.pattern.replace(r"\.", ".")  # for people; a dot is a dot
+        return f"{pattern} -> {self.ours}" if self.ours else f"{pattern}: {self.why}"
 
 
 @dataclass(frozen=True)

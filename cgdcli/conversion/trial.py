@@ -1,0 +1,253 @@
+"""Which reading of a foreign file is right? Measured on pictures, never guessed.
+
+With the old code's own embeddings the right reading reproduces them: that proves a conversion.
+With labels alone the right one is likely the one that retrieves best: that is evidence, with a
+margin and its uncertainty.
+"""
+
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cgdcli.config import CGDConfig, ConvertConfig, TrialConfig
+from cgdcli.conversion.bench import Bench, Rows, readable, sample_classes, spread
+from cgdcli.conversion.convert import as_checkpoint
+from cgdcli.conversion.old_rows import OldRows, read_old_rows
+from cgdcli.conversion.plan import prepare
+from cgdcli.conversion.readings import Axes, axes_of, options_of, reading_of
+from cgdcli.datasets.folders import read_evaluation_data
+from cgdcli.errors import DatasetError, MismatchError
+from cgdcli.index.exact import nearest
+from cgdcli.model.cgd import meta_model
+from cgdcli.reports import ReadingScore, TrialReport
+from cgdcli.streaming import OnProgress
+from cgdcli.weights.checkpoint import Checkpoint
+
+# Another machine and PyTorch move a cosine by 1e-6, half precision by 1e-4; p = 2.5 for 3 by 2e-3, a
+# wrong stride or order by 1e-2 and more (golden resnet18). The next reading must be far worse, too.
+SAME_DIFFERENCE = 1e-3
+_FAR = 10
+_NEIGHBOURS = 10
+_FINALISTS = 5
+_RESAMPLES = 2_000
+
+
+def try_readings(
+    source: Path | str,
+    folder: Path | str | None = None,
+    config: ConvertConfig | None = None,
+    *,
+    against: Path | str | None = None,
+    trial: TrialConfig | None = None,
+    embedder: Path | str | None = None,
+    on_progress: OnProgress | None = None,
+) -> TrialReport:
+    """Try every reading of a foreign file that `config` leaves open; nothing is written.
+
+    Args:
+        folder: class folders; with `against` any folder with the pictures, or None where a data
+            base of the reference says where they are.
+        against: embeddings that the old code made of the same pictures: see `read_old_rows`.
+
+    Raises:
+        CGDError: the file cannot be converted, or the pictures cannot be read.
+        MismatchError: `against` does not belong to the pictures or to the network.
+    """
+    source, trial, said = Path(source), trial or TrialConfig(), config or ConvertConfig()
+    checkpoint = as_checkpoint(prepare(source, said, embedder))
+    axes = axes_of(checkpoint.config, said, source.name)
+    where = None if folder is None else Path(folder)
+    if against is not None:
+        old = read_old_rows(Path(against), where)
+        report = _compare_rows(checkpoint, axes, trial, old, on_progress)
+        return replace(report, source=source, folder=where, against=Path(against))
+    if where is None:
+        raise DatasetError(
+            "no pictures to try readings on",
+            hint="name a folder of classes: --try DIR, or embeddings: --against FILE",
+        )
+    report = _judge_by_labels(checkpoint, axes, trial, where, on_progress)
+    return replace(report, source=source, folder=where)
+
+
+def _judge_by_labels(
+    checkpoint: Checkpoint,
+    axes: Axes,
+    trial: TrialConfig,
+    folder: Path,
+    on_progress: OnProgress | None,
+) -> TrialReport:
+    """Strides, letters and p at the assumed transform, then transforms at the best of those."""
+    table, _ = read_evaluation_data(folder)
+    chosen = sample_classes(table.labels, trial.pictures)
+    if not chosen:
+        raise DatasetError(
+            f"`{folder}` has no class with two pictures, so nothing can be a right answer",
+            hint="name a folder of class folders with several pictures each",
+        )
+    good, skipped = readable([table.paths[i] for i in chosen])
+    files = [table.paths[chosen[i]] for i in good]
+    labels = np.array([table.labels[chosen[i]] for i in good])
+    passes = len(axes.strides) + len(axes.transforms) - 1
+    bench = Bench(checkpoint, trial, passes * len(files), on_progress)
+    hits: dict[CGDConfig, NDArray[np.float64]] = {}
+
+    def judge(configs: list[CGDConfig]) -> None:
+        for config, rows in zip(configs, bench.rows(configs, files), strict=True):
+            hits[config] = _hits(rows, labels)
+
+    base = replace(checkpoint.config, transform=axes.transforms[0])
+    for stride in axes.strides:
+        judge(_heads(replace(base, stride=stride), axes))
+    best = max(hits, key=lambda config: hits[config].mean())
+    for transform in axes.transforms[1:]:
+        judge([replace(best, transform=transform)])
+    order = sorted(hits, key=lambda config: -hits[config].mean())
+    margin = _margin(hits[order[0]], hits[order[1]], labels) if len(order) > 1 else None
+    return TrialReport(
+        source=Path(),
+        folder=folder,
+        against=None,
+        pictures=len(files),
+        classes=len(set(labels)),
+        neighbours=None,
+        scores=tuple(ReadingScore(reading_of(c), float(hits[c].mean())) for c in order),
+        margin=margin[0] if margin else None,
+        margin_low=margin[1] if margin else None,
+        margin_high=margin[2] if margin else None,
+        decided=margin is None or margin[1] > 0,
+        options=options_of(order[0]),
+        skipped=tuple(skipped),
+    )
+
+
+def _compare_rows(
+    checkpoint: Checkpoint,
+    axes: Axes,
+    trial: TrialConfig,
+    old: OldRows,
+    on_progress: OnProgress | None,
+) -> TrialReport:
+    """All combinations on a few pictures; the best of them on all."""
+    _check_dimension(checkpoint, old)
+    picked = spread(len(old.files), trial.pictures)
+    good, skipped = readable([old.files[i] for i in picked])
+    files = [old.files[picked[i]] for i in good]
+    wanted = old.rows[[picked[i] for i in good]]
+    few = spread(len(files), trial.grid_pictures)
+    grid = list(product(axes.strides, axes.transforms))
+    total = len(grid) * len(few) + _FINALISTS * len(files)
+    bench = Bench(checkpoint, trial, total, on_progress)
+    difference: dict[CGDConfig, float] = {}
+    for stride, transform in grid:
+        configs = _heads(replace(checkpoint.config, stride=stride, transform=transform), axes)
+        some = bench.rows(configs, [files[i] for i in few])
+        for config, rows in zip(configs, some, strict=True):
+            difference[config] = float(_cosine_differences(rows, wanted[few]).mean())
+    finalists = sorted(difference, key=lambda config: difference[config])[:_FINALISTS]
+    k = min(_NEIGHBOURS, len(files) - 1)
+    measured = [(c, _compare(c, bench.rows([c], files)[0], wanted, k)) for c in finalists]
+    measured.sort(key=lambda pair: pair[1].mean_difference or 0)
+    best, score = measured[0]
+    return TrialReport(
+        source=Path(),
+        folder=None,
+        against=None,
+        pictures=len(files),
+        classes=None,
+        neighbours=k,
+        scores=tuple(each for _, each in measured),
+        margin=None,
+        margin_low=None,
+        margin_high=None,
+        decided=_is_proof([each for _, each in measured]),
+        options=options_of(best),
+        skipped=tuple(skipped),
+    )
+
+
+def _heads(config: CGDConfig, axes: Axes) -> list[CGDConfig]:
+    """The config with every choice of letters, and of p where it matters."""
+    return list(
+        dict.fromkeys(
+            replace(
+                config,
+                descriptors=letters,
+                gem_p=p if set(letters) & set("GW") else axes.exponents[0],
+            )
+            for letters in axes.letters
+            for p in axes.exponents
+        )
+    )
+
+
+def _hits(rows: Rows, labels: NDArray[np.str_]) -> NDArray[np.float64]:
+    """For each row 1 if its nearest other row has its label, else 0."""
+    _, ids = nearest(rows, rows, 1, exclude=[{i} for i in range(len(rows))])
+    hits: NDArray[np.float64] = (labels[ids[:, 0]] == labels).astype(np.float64)
+    return hits
+
+
+def _margin(
+    best: NDArray[np.float64], second: NDArray[np.float64], labels: NDArray[np.str_]
+) -> tuple[float, float, float]:
+    """Mean of best - second, and its 95 % interval by a bootstrap that draws whole classes.
+
+    Pictures of a class are not independent, so classes are drawn (Efron & Tibshirani 1993, on
+    clustered data); both readings are judged by the same draws.
+    """
+    _, group = np.unique(labels, return_inverse=True)
+    gain = np.bincount(group, best - second)
+    size = np.bincount(group).astype(np.float64)
+    draws = np.random.default_rng(0).integers(0, len(size), (_RESAMPLES, len(size)))
+    means = gain[draws].sum(1) / size[draws].sum(1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float((best - second).mean()), float(low), float(high)
+
+
+def _compare(config: CGDConfig, rows: Rows, wanted: Rows, k: int) -> ReadingScore:
+    differences = _cosine_differences(rows, wanted)
+    return ReadingScore(
+        reading_of(config),
+        mean_difference=float(differences.mean()),
+        max_difference=float(differences.max()),
+        neighbour_agreement=_agreement(rows, wanted, k) if k else None,
+    )
+
+
+def _is_proof(scores: list[ReadingScore]) -> bool:
+    """Whether the first reproduces the rows, and the second is far from doing so."""
+    first = scores[0]
+    assert first.max_difference is not None and first.mean_difference is not None
+    if first.max_difference >= SAME_DIFFERENCE:
+        return False
+    second = scores[1].mean_difference if len(scores) > 1 else None
+    return second is None or second >= _FAR * first.mean_difference
+
+
+def _cosine_differences(rows: Rows, wanted: Rows) -> NDArray[np.float64]:
+    """1 - cosine of unit rows, by half their squared distance: exact where they are near."""
+    apart = rows.astype(np.float64) - wanted
+    halves: NDArray[np.float64] = (apart**2).sum(1) / 2
+    return halves
+
+
+def _agreement(rows: Rows, wanted: Rows, k: int) -> float:
+    """Mean share of the `k` nearest other rows that are the same in both."""
+    itself = [{i} for i in range(len(rows))]
+    _, ours = nearest(rows, rows, k, exclude=itself)
+    _, theirs = nearest(wanted, wanted, k, exclude=itself)
+    same = [len(set(a) & set(b)) / k for a, b in zip(ours.tolist(), theirs.tolist(), strict=True)]
+    return float(np.mean(same))
+
+
+def _check_dimension(checkpoint: Checkpoint, old: OldRows) -> None:
+    given = meta_model(checkpoint.config).embedding_dim
+    if old.rows.shape[1] != given:
+        raise MismatchError(
+            f"the old embeddings have {old.rows.shape[1]} columns, the network gives {given}",
+            hint="they were made by another network; find the weights that were saved with them",
+        )
