@@ -74,7 +74,9 @@ def convert_data_base(
             f"row {int(np.argmin(lengths))} of {chosen.name} in `{source}` is all zero",
             hint="an index holds unit rows; embed the pictures again",
         )
-    rows = chosen.rows / lengths
+    # Rows that are unit already stay as they are, bit for bit.
+    normalized = bool(np.abs(lengths - 1).max() > 1e-5)
+    rows = chosen.rows / lengths if normalized else chosen.rows
     info, blocks, proved = _provenance(source, chosen, rows, model)
     files = [Path(os.path.abspath(image)) for image in chosen.images]
     root = Path(os.path.commonpath([file.parent for file in files]))
@@ -90,7 +92,7 @@ def convert_data_base(
         embedding_dim=rows.shape[1],
         labels=len(set(chosen.labels)),
         there=sum(file.is_file() for file in files),
-        normalized=bool(np.abs(lengths - 1).max() > 1e-3),
+        normalized=normalized,
         model=info,
         proved_on=proved,
         descriptors="".join(letter for letter, *_ in blocks) if blocks else None,

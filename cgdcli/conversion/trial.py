@@ -26,8 +26,8 @@ from cgdcli.reports import ReadingScore, TrialReport
 from cgdcli.streaming import OnProgress
 from cgdcli.weights.checkpoint import Checkpoint
 
-# Another machine and PyTorch move a cosine by 1e-6, half precision by 1e-4; p = 2.5 for 3 by 2e-3, a
-# wrong stride or order by 1e-2 and more (golden resnet18). The next reading must be far worse, too.
+# Another machine and PyTorch move a cosine by 1e-6, half precision by 1e-4; p = 2.5 for 3 by 2e-3,
+# a wrong stride or order by 1e-2 and more (golden resnet18). The next one must be far worse, too.
 SAME_DIFFERENCE = 1e-3
 _FAR = 10
 _NEIGHBOURS = 10
@@ -151,7 +151,7 @@ def _compare_rows(
     k = min(_NEIGHBOURS, len(files) - 1)
     measured = [(c, _compare(c, bench.rows([c], files)[0], wanted, k)) for c in finalists]
     measured.sort(key=lambda pair: pair[1].mean_difference or 0)
-    best, score = measured[0]
+    best = measured[0][0]
     return TrialReport(
         source=Path(),
         folder=None,

@@ -153,8 +153,8 @@ def _default_source(runs: Path) -> str | Path:
 def _load_file(path: Path) -> CGD:
     if path.suffix == ".safetensors" and read_header(path).metadata is not None:
         checkpoint, info = load_checkpoint(path)
-        for assumption in info.assumed:
-            logger.warning("%s: assumed %s", path, assumption)
+        if info.assumed:
+            logger.warning("%s: assumed %s", path, "; ".join(info.assumed))
         model = checkpoint.model()
         model.info = info
         return model
