@@ -6,6 +6,7 @@ import os
 import pickle
 import shutil
 import sqlite3
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -33,12 +34,17 @@ def refused(cgd, here):
     def run(code, words, *arguments):
         before = contents(here)
         ran = cgd(*arguments)
-        check_failure(ran, code, *words)
+        check_failure(but_facts(arguments, ran), code, *words)
         assert contents(here) == before
         assert len(EmbeddingIndex.open("feats.npy")) == 9
         return ran
 
     return run
+
+
+def but_facts(arguments, ran):
+    """`inspect` shows what can be read of a damaged index, then fails as every other command."""
+    return replace(ran, out="") if arguments[0] == "inspect" else ran
 
 
 def embed(*arguments, toy):
@@ -213,7 +219,7 @@ def asks(cgd, index, *words, code):
         ("evaluate", "--index", index),
         ("inspect", index),
     ):
-        check_failure(cgd(*arguments), code, index, *words)
+        check_failure(but_facts(arguments, cgd(*arguments)), code, index, *words)
     assert contents(index.parent) == before
 
 
@@ -273,7 +279,7 @@ def test_a_table_that_is_damaged(cgd, here, kind):
         file.write_bytes({"text": b"hello", "cut": data[: len(data) // 3], "empty": b""}[kind])
     before = contents(here)
     for arguments in (("search", "row:0", "--index", "feats.npy"), ("inspect", "feats.npy")):
-        ran = cgd(*arguments)
+        ran = but_facts(arguments, cgd(*arguments))
         assert ran.code in (1, 4)
         check_failure(ran, ran.code, "feats.sqlite")
     assert contents(here) == before

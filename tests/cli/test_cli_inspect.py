@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -171,7 +172,8 @@ def test_a_checkpoint_that_was_changed_is_said_to_be(cgd, in_toy, tmp_path):
     data[len(data) // 2] ^= 0x40
     changed.write_bytes(data)
     ran = cgd("inspect", changed)
-    assert ran.code == 0 and "changed" in ran.out
+    assert "changed since written" in ran.out and "resnet18" in ran.out
+    check_failure(replace(ran, out=""), 4, changed, "changed")
     ran = cgd("embed", "imgs", "-o", tmp_path / "f.npy", "--model", changed)
     check_failure(ran, 4, changed)
     assert [file.name for file in tmp_path.iterdir()] == ["changed.safetensors"]

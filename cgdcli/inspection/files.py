@@ -1,0 +1,101 @@
+"""What a file is, by its content: a checkpoint, a run, an index or foreign weights."""
+
+from pathlib import Path
+
+from cgdcli.errors import CheckpointError, ConfigError
+from cgdcli.index.records import index_path
+from cgdcli.inspection.anomalies import Scan, notes_on_values, tensor_anomalies
+from cgdcli.inspection.indexes import inspect_index
+from cgdcli.inspection.pictures import OnChecked
+from cgdcli.inspection.weights import PROFILER, OpenedWeights, key_groups, open_weights
+from cgdcli.reports.inspection import InspectReport
+
+
+def inspect_file(
+    path: Path | str,
+    *,
+    keys: bool = False,
+    root: Path | None = None,
+    verify: bool = False,
+    on_progress: OnChecked | None = None,
+) -> InspectReport:
+    """Say what a file is, by its content, and what is odd about it. Reads the file once.
+
+    Args:
+        keys: list every entry of a weights file.
+        root: a folder to look for the pictures of an index in first.
+        verify: read every picture of an index again.
+        on_progress: called while the pictures of an index are looked at.
+
+    Raises:
+        CGDError: it is missing, or nothing known here can read it.
+        ConfigError: an option is of the other kind of file.
+    """
+    found = find_file(Path(path))
+    if is_index(found):
+        if keys:
+            raise ConfigError(
+                f"--keys lists the tensors of weights, and `{path}` is an index",
+                hint=f"list its rows: cgd inspect '{path}' --rows",
+            )
+        return inspect_index(found, root=root, verify=verify, on_progress=on_progress)
+    if verify or root is not None:
+        raise ConfigError(
+            f"--verify and --root are about the pictures of an index, which `{path}` is not",
+            hint="leave them out, or name an index",
+        )
+    return _inspect_weights(open_weights(found), keys, _notes_on_run(Path(path), found))
+
+
+def find_file(path: Path) -> Path:
+    """The file that is meant: of a run its checkpoint, of `feats` feats.npy.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if path.is_dir():
+        from cgdcli.weights.loading import run_checkpoint
+
+        if not (path / "last.safetensors").is_file():
+            raise CheckpointError(
+                f"`{path}` is a folder, and not that of a run: last.safetensors is not in it",
+                hint="name a file",
+            )
+        return run_checkpoint(path)
+    found = path if path.exists() else index_path(path)
+    if not found.exists() and not path.with_suffix(".sqlite").exists():
+        raise CheckpointError(
+            f"`{found}` does not exist; a checkpoint or an index is wanted",
+            hint="check the spelling, and the folder you are in",
+        )
+    return found
+
+
+def is_index(path: Path) -> bool:
+    """Whether a file is half of an index, by its name."""
+    return path.suffix in (".npy", ".sqlite")
+
+
+def _inspect_weights(
+    opened: OpenedWeights, keys: bool, more_notes: tuple[str, ...]
+) -> InspectReport:
+    profiler = [entry.name for entry in opened.entries if entry.group == PROFILER]
+    found = Scan.of([t for t in opened.tensors if t.name not in set(profiler)])
+    anomalies = tensor_anomalies(found, profiler=profiler, shared=opened.shared)
+    return InspectReport(
+        opened.path,
+        opened.kind,
+        opened.facts,
+        (*more_notes, *opened.notes, *notes_on_values(found)),
+        key_groups(opened.entries),
+        opened.entries if keys else (),
+        (*opened.findings, *anomalies),
+        opened.refusal,
+    )
+
+
+def _notes_on_run(given: Path, found: Path) -> tuple[str, ...]:
+    if not given.is_dir():
+        return ()
+    chosen = "chosen while training" if found.name.startswith("best") else "no best was chosen"
+    return (f"of the run {given.name}: {found.name} ({chosen})",)

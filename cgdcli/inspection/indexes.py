@@ -1,0 +1,258 @@
+"""What an index is and what is odd about it, also one that is too damaged to be searched."""
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from cgdcli.errors import CGDError, IndexFileError
+from cgdcli.index.records import IndexHeader, Picture, index_path, sidecar, text_of
+from cgdcli.index.rows import open_rows
+from cgdcli.index.store import EmbeddingIndex, read_index_header
+from cgdcli.inspection.pictures import (
+    OnChecked,
+    PictureCheck,
+    check_model,
+    check_pictures,
+    picture_anomalies,
+)
+from cgdcli.inspection.rows import row_anomalies, scan_rows
+from cgdcli.inspection.weights import assumption_notes
+from cgdcli.reports.inspection import Anomaly, InspectReport, Refusal
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class IndexTable:
+    """The `.sqlite` of an index, which may be at odds with its rows."""
+
+    path: Path
+    header: IndexHeader
+    database: sqlite3.Connection
+
+    def pictures(self) -> Iterator[Picture]:
+        """Every picture, by row."""
+        found = self.database.execute(
+            "SELECT absolute, path, label, size, mtime_ns, sha256 FROM pictures "
+            "JOIN roots ON roots.id = pictures.root ORDER BY row"
+        )
+        for root, path, label, *rest in found:
+            named = None if label is None else text_of(label)
+            yield Picture(Path(text_of(root)), text_of(path), named, *rest)
+
+    def count(self) -> int:
+        """How many pictures it describes."""
+        return int(self.database.execute("SELECT count(*) FROM pictures").fetchone()[0])
+
+    def skipped(self) -> list[dict[str, str]]:
+        """Pictures that could not be read when the index was made."""
+        found = self.database.execute("SELECT path, reason FROM skipped ORDER BY rowid")
+        return [{"path": text_of(path), "reason": reason} for path, reason in found]
+
+    def bases(self, root: Path | None) -> dict[str, tuple[Path, ...]]:
+        """Where to look for pictures, by the root they were under, in `EmbeddingIndex`'s order."""
+        found = {}
+        for absolute, relative in self.database.execute("SELECT absolute, relative FROM roots"):
+            beside = self.path.parent / text_of(relative) if relative else None
+            places = (root, beside, Path(text_of(absolute)))
+            found[text_of(absolute)] = tuple(
+                Path(os.path.abspath(place)) for place in places if place is not None
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class OpenedIndex:
+    """What can be read of an index.
+
+    Attributes:
+        path: the `.npy`, whether it is there or not.
+        rows: those that the header describes, or all; None where they cannot be read.
+        stored: rows in the `.npy`.
+        table: None for an array alone, or where the table cannot be read.
+        refusal: why `EmbeddingIndex.open` refuses it.
+    """
+
+    path: Path
+    rows: NDArray[Any] | None
+    stored: int
+    table: IndexTable | None
+    refusal: Refusal | None
+
+
+def open_parts(path: Path) -> OpenedIndex:
+    """Open an index, or where that is refused, as much of it as can be read.
+
+    Raises:
+        IndexFileError: neither of its files can be read.
+        MismatchError: likewise.
+    """
+    npy, error = index_path(path), None
+    try:
+        with EmbeddingIndex.open(path) as index:
+            npy = index.path
+    except CGDError as refused:
+        error = refused
+    except sqlite3.Error as damage:
+        error = _damaged(npy, damage)
+    rows, table = _rows(npy), _table(npy)
+    if error is not None and rows is None and table is None:
+        raise error
+    stored = 0 if rows is None else len(rows)
+    if rows is not None and table is not None:
+        rows = rows[: table.header.rows]
+    return OpenedIndex(npy, rows, stored, table, Refusal.of(error) if error else None)
+
+
+def inspect_index(
+    path: Path,
+    *,
+    root: Path | None = None,
+    verify: bool = False,
+    on_progress: OnChecked | None = None,
+) -> InspectReport:
+    """Facts and anomalies of an index: every row, and every picture's size and time, is looked at.
+
+    Args:
+        root: a folder to look for the pictures in first.
+        verify: read every picture and compare its SHA-256.
+
+    Raises:
+        IndexFileError: nothing of it can be read.
+        MismatchError: likewise.
+    """
+    opened = open_parts(path)
+    if opened.table is None:
+        return _report_array(opened)
+    with contextlib.closing(opened.table.database):
+        try:
+            return _report_index(opened, opened.table, root, verify, on_progress)
+        except sqlite3.Error as damage:
+            raise _damaged(opened.path, damage) from damage
+
+
+def _report_array(opened: OpenedIndex) -> InspectReport:
+    assert opened.rows is not None
+    anomalies = row_anomalies(scan_rows(opened.rows), opened.rows.dtype.name)
+    notes = ["no .sqlite beside it: neither its model nor its pictures are known"]
+    if opened.refusal and sidecar(opened.path).exists():
+        notes = ["the .sqlite beside it cannot be read: this is what the rows alone say"]
+    return InspectReport(
+        opened.path,
+        "index (rows alone)",
+        _facts_of_rows(opened),
+        tuple(notes),
+        anomalies=anomalies,
+        refusal=opened.refusal,
+    )
+
+
+def _report_index(
+    opened: OpenedIndex,
+    table: IndexTable,
+    root: Path | None,
+    verify: bool,
+    on_progress: OnChecked | None,
+) -> InspectReport:
+    check = check_pictures(
+        table.pictures(), table.count(), table.bases(root), verify=verify, on_progress=on_progress
+    )
+    model, odd = check_model(table.header, opened.path, RUNS)
+    anomalies: list[Anomaly] = []
+    if opened.rows is not None:
+        found = scan_rows(opened.rows, _blocks(table.header, opened.rows))
+        whole = check.rows == len(opened.rows)
+        anomalies += row_anomalies(found, opened.rows.dtype.name, check.sha256 if whole else None)
+    anomalies += [*picture_anomalies(check, verified=verify), *([odd] if odd else [])]
+    return InspectReport(
+        opened.path,
+        "index",
+        _facts_of_rows(opened) | _facts_of_table(table, check, model),
+        tuple(_notes(opened, table.header, model)),
+        anomalies=tuple(anomalies),
+        refusal=opened.refusal,
+    )
+
+
+def _facts_of_rows(opened: OpenedIndex) -> dict[str, Any]:
+    rows = opened.rows
+    if rows is None:
+        return {"rows": 0}
+    return {
+        "rows": len(rows),
+        "embedding_dim": int(rows.shape[1]),
+        "dtype": rows.dtype.name,
+        "bytes": opened.path.stat().st_size,
+    }
+
+
+def _facts_of_table(table: IndexTable, check: PictureCheck, model: Path | None) -> dict[str, Any]:
+    header = table.header
+    recorded = header.model.get("path") or header.model.get("source")
+    facts: dict[str, Any] = {"model": recorded}
+    if model is not None and str(model) != recorded:
+        facts["model_found"] = str(model)
+    return facts | {
+        "fingerprint": header.model.get("fingerprint"),
+        "config": header.model.get("config"),
+        "engine": header.engine,
+        "precision": header.precision,
+        "blocks": header.blocks,
+        "sources": header.sources,
+        "labels": check.labels,
+        "labelled_rows": check.rows - len(check.unlabelled),
+        "described_rows": check.rows,
+        "pictures": {
+            "there": check.rows - len(check.gone),
+            "gone": len(check.gone),
+            "changed": len(check.changed),
+            "perhaps_changed": len(check.touched),
+        },
+        "skipped": table.skipped(),
+        "generation": header.generation,
+    }
+
+
+def _notes(opened: OpenedIndex, header: IndexHeader, model: Path | None) -> Iterator[str]:
+    if opened.rows is None:
+        yield f"its rows, {opened.path.name}, cannot be read: this is what the .sqlite alone says"
+    elif opened.stored > header.rows:
+        yield (
+            f"the .npy holds {opened.stored - header.rows} rows more than the header counts: an "
+            "append is under way, or was cut off; nothing reads them"
+        )
+    recorded = header.model.get("path")
+    if recorded and model is not None and str(model) != recorded:
+        yield f"its model is no longer at {recorded}; {model} has its fingerprint"
+    yield from assumption_notes("assumed", header.model.get("assumed", ()))
+
+
+def _blocks(header: IndexHeader, rows: NDArray[Any]) -> list[tuple[str, int, int]] | None:
+    return header.blocks if header.dim == rows.shape[1] else None
+
+
+def _rows(npy: Path) -> NDArray[Any] | None:
+    try:
+        return open_rows(npy)
+    except IndexFileError:
+        return None
+
+
+def _table(npy: Path) -> IndexTable | None:
+    try:
+        return IndexTable(npy, *read_index_header(sidecar(npy)))
+    except CGDError:
+        return None
+
+
+def _damaged(npy: Path, error: sqlite3.Error) -> IndexFileError:
+    return IndexFileError(
+        f"`{sidecar(npy)}` is not the table of an index, or is damaged: {error}",
+        hint="copy both files of the index again, or remove both and embed again",
+    )

@@ -1,0 +1,86 @@
+"""Tables that are printed line by line: the rows of an index, the entries of a weights file."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from cgdcli.errors import IndexFileError
+from cgdcli.index.store import EmbeddingIndex
+from cgdcli.reports.inspection import KeyEntry
+
+
+def index_rows(path: Path | str, *, root: Path | None = None) -> Iterator[dict[str, Any]]:
+    """The table of an index, row by row, as plain values.
+
+    Args:
+        root: a folder to look for the pictures in first.
+    """
+    if Path(path).suffix not in ("", ".npy", ".sqlite"):
+        raise IndexFileError(
+            f"`{path}` is not an index: it has no rows",
+            hint="name one: cgd inspect feats.npy --rows",
+        )
+    index = EmbeddingIndex.open(path, root=root)
+    if index.header is None:
+        raise IndexFileError(
+            f"`{path}` is an array alone; no table says what its rows are",
+            hint="copy the .sqlite that was beside it, or embed again",
+        )
+    for row, picture in index.pictures():
+        yield {
+            "row": row,
+            "path": str(index.file(row)),
+            "label": picture.label,
+            "size": picture.size,
+            "sha256": picture.sha256,
+        }
+
+
+def key_rows(keys: Iterable[KeyEntry]) -> Iterator[dict[str, Any]]:
+    """The entries of a weights file as plain values; the shape as in 64x3x7x7."""
+    for key in keys:
+        row = {
+            "name": key.name,
+            "group": key.group,
+            "dtype": key.dtype,
+            "shape": shape_text(key.shape),
+            "elements": key.elements,
+            "bytes": key.bytes,
+        }
+        if key.status is not None:
+            row |= {"status": key.status, "becomes": key.becomes, "why": key.why}
+        yield row
+
+
+def shape_text(shape: tuple[int, ...] | None) -> str:
+    """64x3x7x7; `scalar`; - for what is no tensor."""
+    return "-" if shape is None else "x".join(map(str, shape)) or "scalar"
+
+
+def rows_as_csv(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """CSV lines with a header line."""
+    table = io.StringIO()
+    writer: csv.DictWriter[str] | None = None
+    for row in rows:
+        if writer is None:
+            writer = csv.DictWriter(table, list(row), lineterminator="\n")
+            writer.writeheader()
+        writer.writerow(row)
+        yield table.getvalue()
+        table.seek(0)
+        table.truncate()
+
+
+def rows_as_json_lines(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """One JSON object a line."""
+    return (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def rows_as_tsv(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """Lines of values with tabs between them, without a header line: for cut, grep and awk."""
+    for row in rows:
+        cells = ("-" if value in (None, "") else str(value) for value in row.values())
+        yield "\t".join(cells) + "\n"
