@@ -4,7 +4,17 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from cgdcli.cli.options import ForceOption, JsonOption, QuietOption, VerboseOption, argument, option
+import typer
+
+from cgdcli.cli.options import (
+    ForceOption,
+    JsonOption,
+    QuietOption,
+    VerboseOption,
+    argument,
+    option,
+    was_given,
+)
 from cgdcli.cli.output import Output
 from cgdcli.config import (
     ConvertConfig,
@@ -23,7 +33,13 @@ if TYPE_CHECKING:
 _NUMBERS = "Three numbers, such as 0.485,0.456,0.406."
 
 
+# Options that only one use of the command knows; elsewhere they would do nothing.
+_OF_TRIALS = ("pictures", "device")
+_OF_DATA_BASES = ("model", "part")
+
+
 def convert_weights(
+    context: typer.Context,
     old: Annotated[
         Path,
         argument(metavar="OLD", help="A weights file, such as a .pth; or a checkpoint, with --to."),
@@ -122,7 +138,9 @@ def convert_weights(
         strict,
         take,
     )
-    if try_on is not None or against is not None:
+    trying = try_on is not None or against is not None
+    _refuse_idle(context, trying=trying, plan=plan, to=to)
+    if trying:
         trial = TrialConfig(pictures=pictures, device=device)
         _try(out, old, said, embedder, try_on, against, trial, as_json=as_json)
         return
@@ -140,6 +158,12 @@ def convert_weights(
         return
     from cgdcli.views.conversion import conversion_lines, entry_lines
 
+    idle = [name for name in _OF_DATA_BASES if was_given(context, name)]
+    if idle:
+        raise ConfigError(
+            f"--{idle[0]} is for a *_data_base.pth; `{old}` holds weights",
+            hint=f"leave out --{idle[0]}",
+        )
     with out.byte_progress("converting") as on_progress:
         report = convert(old, output, said, embedder=embedder, force=force, on_progress=on_progress)
     _warn_assumed(out, report)
@@ -150,6 +174,27 @@ def convert_weights(
         return
     out.lines(line + "\n" for line in conversion_lines(report))
     out.say(f"next: cgd embed IMAGES -o feats.npy --model {shlex.quote(str(report.target))}")
+
+
+def _refuse_idle(context: typer.Context, *, trying: bool, plan: bool, to: Foreign | None) -> None:
+    """Refuse what was typed and would do nothing."""
+    given = {
+        name: was_given(context, name)
+        for name in ("output", "force", "plan", "to", *_OF_TRIALS, *_OF_DATA_BASES)
+    }
+    writes_nothing = "--try and --against" if trying else "--plan" if plan else ""
+    for name in ("output", "force", *_OF_DATA_BASES) if writes_nothing else ():
+        if given[name]:
+            raise ConfigError(
+                f"--{name} does nothing here: {writes_nothing} write nothing"
+                if trying
+                else f"--{name} does nothing here: --plan writes nothing",
+                hint=f"leave out --{name}",
+            )
+    for name in ("plan", "to") if trying else _OF_TRIALS:
+        if given[name]:
+            why = "does not go with --try and --against" if trying else "is for --try and --against"
+            raise ConfigError(f"--{name} {why}", hint=f"leave out --{name}")
 
 
 def _show_plan(

@@ -38,10 +38,10 @@ def convert_weights(
     started = time.monotonic()
     source = Path(source)
     target = checked_target(source, target, ".safetensors", force=force)
-    prepared = prepare(source, config, embedder)
+    prepared = prepare(source, config, embedder, on_progress)
     checkpoint = as_checkpoint(prepared)
     written = checkpoint.save(target, on_progress)
-    verify_written(target, checkpoint)
+    verify_written(target, checkpoint, on_progress)
     plan = prepared.plan
     return ConversionReport(
         **plan.__dict__,

@@ -10,6 +10,7 @@ from torch import Tensor
 from cgdcli.config import CGDConfig, ConvertConfig, Strict
 from cgdcli.conversion.network import read_network
 from cgdcli.errors import CGDError, CheckpointError
+from cgdcli.files import OnBytes
 from cgdcli.model.cgd import meta_model
 from cgdcli.reports import ConversionPlan, PlannedEntry
 from cgdcli.weights.checkpoint import shared_groups
@@ -49,13 +50,16 @@ def plan_conversion(
 
 
 def prepare(
-    source: Path, said: ConvertConfig | None = None, embedder: Path | str | None = None
+    source: Path,
+    said: ConvertConfig | None = None,
+    embedder: Path | str | None = None,
+    on_progress: OnBytes | None = None,
 ) -> Prepared:
     """Read a foreign file and compare it with the network that it is taken for."""
     said = said or ConvertConfig()
     _refuse_own(source)
     second = Path(embedder) if embedder is not None else find_embedder(source)
-    weights = examine_foreign(source, take=said.take, embedder=second)
+    weights = examine_foreign(source, take=said.take, embedder=second, on_progress=on_progress)
     weights, missing = _settle_classifier(weights, said.strict)
     config: CGDConfig | None = None
     assumed: tuple[str, ...] = weights.assumed

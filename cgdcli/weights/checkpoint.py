@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError
@@ -18,6 +18,7 @@ from cgdcli.model.cgd import CGD, meta_model
 from cgdcli.reports import ModelInfo
 from cgdcli.weights.header import FORMAT, METADATA_KEY, TensorBytes, fingerprint, read_header
 
+_CHUNK = 1 << 24
 _DTYPE_NAMES = {
     torch.float32: "F32",
     torch.float64: "F64",
@@ -65,8 +66,11 @@ class Checkpoint:
         return model.eval()
 
     def save(self, path: Path, on_progress: OnBytes | None = None) -> str:
-        """Write the file atomically and return its fingerprint."""
-        print_of_it = self.fingerprint()
+        """Write the file atomically, without a second copy of its tensors; return its fingerprint.
+
+        Entries that share memory are written once each: a file has no such thing.
+        """
+        print_of_it = fingerprint(self.config, tensor_bytes(self.tensors), on_progress)
         metadata = {
             "format": FORMAT,
             "fingerprint": print_of_it,
@@ -79,6 +83,8 @@ class Checkpoint:
         tensors = {
             name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()
         }
+        for names in shared_groups(tensors):
+            tensors |= {name: tensors[name].clone() for name in names[1:]}
         with atomic_path(path) as temporary:
             try:
                 save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(metadata)})
@@ -132,14 +138,24 @@ def load_checkpoint(path: Path) -> tuple[Checkpoint, ModelInfo]:
     return checkpoint, info
 
 
-def verify_written(path: Path, checkpoint: Checkpoint) -> None:
-    """Read a written file back; remove it if it is not what was written.
+def verify_written(path: Path, checkpoint: Checkpoint, on_progress: OnBytes | None = None) -> None:
+    """Compare a written file with what was meant, bit for bit, in small pieces; remove it if not.
 
     Raises:
         CheckpointError: it differs.
     """
-    again, _ = load_checkpoint(path)
-    if again.fingerprint() != checkpoint.fingerprint() or again.config != checkpoint.config:
+    header = read_header(path)
+    saved = {name: tensor for name, *_, tensor in tensor_bytes(checkpoint.tensors)}
+    same = header.tensors.keys() == saved.keys() and header.config() == checkpoint.config
+    done, total = 0, sum(map(len, saved.values()))
+    with path.open("rb") as stream:
+        for name, entry in header.tensors.items() if same else ():
+            stream.seek(header.data_start + entry.start)
+            same = same and _reads_as(stream, saved[name])
+            done += len(saved[name])
+            if on_progress:
+                on_progress(done, total)
+    if not same:
         path.unlink()
         raise CheckpointError(
             f"`{path}` did not read back as it was written; it was removed",
@@ -147,14 +163,31 @@ def verify_written(path: Path, checkpoint: Checkpoint) -> None:
         )
 
 
+def _reads_as(stream: BinaryIO, wanted: memoryview) -> bool:
+    """Whether the next bytes of a file are these; mapping it would double the memory in use."""
+    for start in range(0, len(wanted), _CHUNK):
+        piece = wanted[start : start + _CHUNK]
+        if stream.read(len(piece)) != piece:
+            return False
+    return True
+
+
 def shared_groups(tensors: Mapping[str, Tensor]) -> list[list[str]]:
-    """Names whose tensors are the same memory."""
-    groups: dict[tuple[int, int], list[str]] = {}
-    for name, tensor in tensors.items():
-        if tensor.numel() > 1:
-            place = (tensor.untyped_storage().data_ptr(), int(tensor.storage_offset()))
-            groups.setdefault(place, []).append(name)
-    return [names for names in groups.values() if len(names) > 1]
+    """Names whose tensors overlap in memory, in groups; neighbours in one storage do not."""
+    places = sorted(
+        (tensor.data_ptr(), tensor.data_ptr() + tensor.numel() * tensor.element_size(), name)
+        for name, tensor in tensors.items()
+        if tensor.numel()
+    )
+    groups: list[list[str]] = []
+    reach = 0
+    for start, end, name in places:
+        if groups and start < reach:
+            groups[-1].append(name)
+        else:
+            groups.append([name])
+        reach = max(reach, end)
+    return [sorted(names) for names in groups if len(names) > 1]
 
 
 def model_fingerprint(model: CGD) -> str:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cgdcli.errors import CheckpointError
+from cgdcli.files import OnBytes
 from cgdcli.weights.architecture import Architecture
 from cgdcli.weights.architecture import read_architecture as architecture_of
 from cgdcli.weights.formats import Facts, Format, first_match
@@ -110,7 +111,11 @@ def read_foreign(path: Path) -> ForeignWeights:
 
 
 def examine_foreign(
-    path: Path, *, take: str | None = None, embedder: Path | None = None
+    path: Path,
+    *,
+    take: str | None = None,
+    embedder: Path | None = None,
+    on_progress: OnBytes | None = None,
 ) -> ForeignWeights:
     """As `read_foreign`, but entries that cannot be placed are listed, not raised.
 
@@ -118,7 +123,7 @@ def examine_foreign(
         take: which of several dicts of weights in the file; None for the averaged ones.
         embedder: a second file, of the part that follows the trunk in `path`.
     """
-    unwrapped = unwrap(str(path), read_content(path), take)
+    unwrapped = unwrap(str(path), read_content(path, on_progress), take)
     if embedder is not None:
         unwrapped = _paired(unwrapped, embedder)
     bare = strip_prefixes(unwrapped.entries)

@@ -9,16 +9,22 @@ import json
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from cgdcli.config import CGDConfig
 from cgdcli.errors import CheckpointError, ConfigError
+from cgdcli.files import OnBytes
 
 FORMAT = 1
 METADATA_KEY = "cgd"
-# The library that wrote the file allows no more; a larger one is damage or a bomb.
-MAX_HEADER_BYTES = 100_000_000
+# A ResNet-152's is 60 kB; parsing takes ten times the memory, so a large one is a bomb.
+MAX_HEADER_BYTES = 10_000_000
+_ITEM_BYTES = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1,
+    "U16": 2, "U32": 4, "U64": 8, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1,
+}  # fmt: skip
 TensorBytes = tuple[str, str, tuple[int, ...], memoryview]
 
 
@@ -87,13 +93,15 @@ def read_header(path: Path) -> Header:
             hint="check the spelling, and the folder you are in",
         ) from error
     tensors, metadata = _parse(path, text)
-    end = max((entry.stop for entry in tensors.values()), default=0)
+    end = _check_layout(path, tensors)
     if 8 + length + end != size:
         raise _damaged(path, f"{8 + length + end} bytes are announced, {size} are there")
     return Header(path, tensors, metadata, 8 + length)
 
 
-def fingerprint(config: CGDConfig, tensors: Iterable[TensorBytes]) -> str:
+def fingerprint(
+    config: CGDConfig, tensors: Iterable[TensorBytes], on_progress: OnBytes | None = None
+) -> str:
     """Identify what makes embeddings: SHA-256 in hex, the same from a file and from a live model.
 
     Args:
@@ -103,7 +111,12 @@ def fingerprint(config: CGDConfig, tensors: Iterable[TensorBytes]) -> str:
     """
     made_by = {key: value for key, value in config.to_dict().items() if key != "classes"}
     digest = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode())
-    for name, dtype, shape, data in sorted(tensors, key=lambda entry: entry[0]):
+    entries = sorted(tensors, key=lambda entry: entry[0])
+    done, total = 0, sum(len(data) for *_, data in entries)
+    for name, dtype, shape, data in entries:
+        done += len(data)
+        if on_progress:
+            on_progress(done, total)
         if name.startswith("classifier.") or name.endswith("num_batches_tracked"):
             continue
         digest.update(f"\0{name}\0{dtype}\0{shape}\0".encode())
@@ -126,7 +139,7 @@ def file_fingerprint(header: Header) -> str:
 
 def _parse(path: Path, text: bytes) -> tuple[dict[str, TensorEntry], dict[str, Any] | None]:
     try:
-        entries = json.loads(text)
+        entries = json.loads(text, object_pairs_hook=_without_repeats)
         strings = entries.pop("__metadata__", None) or {}
         metadata = json.loads(strings[METADATA_KEY]) if METADATA_KEY in strings else None
         tensors = {
@@ -142,6 +155,28 @@ def _parse(path: Path, text: bytes) -> tuple[dict[str, TensorEntry], dict[str, A
     if metadata is not None and not isinstance(metadata, dict):
         raise _damaged(path, "its cgd metadata is no JSON object")
     return tensors, metadata
+
+
+def _check_layout(path: Path, tensors: dict[str, TensorEntry]) -> int:
+    """Each tensor's bytes follow the one before, and are as many as its shape says; the end."""
+    end = 0
+    for name, entry in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].stop)):
+        if entry.dtype not in _ITEM_BYTES:
+            raise _damaged(path, f"{name} is of the unknown type {entry.dtype}")
+        if min(entry.shape, default=0) < 0 or entry.start != end:
+            raise _damaged(path, f"{name} begins at {entry.start}, where {end} was expected")
+        if entry.stop - entry.start != prod(entry.shape) * _ITEM_BYTES[entry.dtype]:
+            raise _damaged(
+                path, f"{name} of shape {list(entry.shape)} has {entry.stop - entry.start} bytes"
+            )
+        end = entry.stop
+    return end
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({name for name, _ in pairs}) != len(pairs):
+        raise ValueError("a name stands twice")
+    return dict(pairs)
 
 
 def _damaged(path: Path, found: str) -> CheckpointError:
