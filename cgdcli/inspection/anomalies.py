@@ -19,13 +19,14 @@ class Values:
     """A tensor's values at a glance.
 
     Attributes:
-        nan, inf: how many; `first` the flat place of the first of them.
+        nan, inf: how many; `first_nan`, `first_inf` the flat place of the first.
         low, high: of the finite ones; None where there are none.
     """
 
     nan: int = 0
     inf: int = 0
-    first: int | None = None
+    first_nan: int | None = None
+    first_inf: int | None = None
     low: float | None = None
     high: float | None = None
 
@@ -37,24 +38,32 @@ class Values:
 
 def scan(tensor: StoredTensor) -> Values:
     """Look at every value once."""
-    nan = inf = place = 0
-    first: int | None = None
+    place = 0
+    counts = {"nan": 0, "inf": 0}
+    firsts: dict[str, int] = {}
     lows: list[float] = []
     highs: list[float] = []
     for block in tensor.blocks():
         low, high, size = block.min(), block.max(), block.size
         if not (np.isfinite(low) and np.isfinite(high)):
-            finite = np.isfinite(block)
-            first = place + int(np.argmin(finite)) if first is None else first
-            missing = int(np.isnan(block).sum())
-            nan, inf = nan + missing, inf + int((~finite).sum()) - missing
-            block = block[finite]  # noqa: PLW2901
-            low, high = (block.min(), block.max()) if block.size else (np.inf, -np.inf)
-        if block.size:
+            for kind, bad in (("nan", np.isnan(block)), ("inf", np.isinf(block))):
+                if bad.any():
+                    counts[kind] += int(bad.sum())
+                    firsts.setdefault(kind, place + int(np.argmax(bad)))
+            finite = block[np.isfinite(block)]
+            low, high = (finite.min(), finite.max()) if finite.size else (None, None)
+        if low is not None:
             lows.append(float(low))
             highs.append(float(high))
         place += size
-    return Values(nan, inf, first, min(lows, default=None), max(highs, default=None))
+    return Values(
+        counts["nan"],
+        counts["inf"],
+        firsts.get("nan"),
+        firsts.get("inf"),
+        min(lows, default=None),
+        max(highs, default=None),
+    )
 
 
 @dataclass(frozen=True)
@@ -104,22 +113,21 @@ def tensor_anomalies(
     """
     anomalies = [
         *_not_finite(found),
-        *_not_readable(found),
         *_negative_variance(found),
         *_one_value(found),
         *_batch_norm(found),
         *_duplicates(found, shared),
         *(
-            Anomaly("shared storage", name, f"is the same memory as {group[0]}")
+            Anomaly("shared storage", name, f"the same memory as {group[0]}")
             for group in shared
             for name in group[1:]
         ),
         *(
-            Anomaly("half precision", t.name, f"is {t.dtype}", t.elements)
+            Anomaly("half precision", t.name, t.dtype, t.elements)
             for t in found.tensors.values()
             if t.is_half
         ),
-        *(Anomaly("profiler entry", name, "is a counter of thop, no weight") for name in profiler),
+        *(Anomaly("profiler entry", name, "a counter of thop, no weight") for name in profiler),
     ]
     return tuple(anomalies)
 
@@ -148,27 +156,14 @@ def notes_on_values(found: Scan) -> tuple[str, ...]:
 def _not_finite(found: Scan) -> Iterator[Anomaly]:
     for name, values in found.values.items():
         tensor = found.tensors[name]
-        for kind, count in (("NaN", values.nan), ("Inf", values.inf)):
-            if count:
-                place = [int(i) for i in np.unravel_index(values.first or 0, tensor.shape or (1,))]
-                both = " is NaN or Inf" if values.nan and values.inf else ""
-                yield Anomaly(
-                    kind,
-                    name,
-                    f"has it in {count} of {tensor.elements} values; first{both} at {place}",
-                    count,
-                )
-
-
-def _not_readable(found: Scan) -> Iterator[Anomaly]:
-    for tensor in found.tensors.values():
-        if tensor.read is None:
-            yield Anomaly(
-                "not readable",
-                tensor.name,
-                f"has {tensor.elements} values of {tensor.dtype} that do not lie side by side",
-                tensor.elements,
-            )
+        for kind, count, first in (
+            ("NaN", values.nan, values.first_nan),
+            ("Inf", values.inf, values.first_inf),
+        ):
+            if first is not None:
+                place = [int(i) for i in np.unravel_index(first, tensor.shape or (1,))]
+                words = f"{count} of {counted(tensor.elements, 'value')}, first at {place}"
+                yield Anomaly(kind, name, words, count)
 
 
 def _negative_variance(found: Scan) -> Iterator[Anomaly]:
@@ -176,7 +171,7 @@ def _negative_variance(found: Scan) -> Iterator[Anomaly]:
         if name.endswith(".running_var") and values.low is not None and values.low < 0:
             tensor = found.tensors[name]
             count = sum(int((block < 0).sum()) for block in tensor.blocks())
-            words = f"is below 0 in {count} of {tensor.elements} values, down to {values.low:.6g}"
+            words = f"{count} of {tensor.elements} values below 0, down to {values.low:.6g}"
             yield Anomaly("negative variance", name, words, count)
 
 
@@ -198,7 +193,7 @@ def _one_value(found: Scan) -> Iterator[Anomaly]:
             yield Anomaly(
                 kind,
                 name,
-                f"is {values.low:.6g} in all of its {tensor.elements} values",
+                f"all {tensor.elements} values are {values.low:.6g}",
                 tensor.elements,
             )
 
@@ -206,9 +201,7 @@ def _one_value(found: Scan) -> Iterator[Anomaly]:
 def _batch_norm(found: Scan) -> Iterator[Anomaly]:
     for layer in found.batch_norms():
         if found.never_trained(layer):
-            yield Anomaly(
-                "BatchNorm never trained", layer, "has the weights and statistics of a new layer"
-            )
+            yield Anomaly("BatchNorm never trained", layer, "weights and statistics of a new layer")
 
 
 def _duplicates(found: Scan, shared: Sequence[Sequence[str]]) -> Iterator[Anomaly]:
@@ -220,7 +213,6 @@ def _duplicates(found: Scan, shared: Sequence[Sequence[str]]) -> Iterator[Anomal
         if (
             name in also
             or not tensor.is_float
-            or tensor.read is None
             or len(tensor.shape) < _DUPLICATE_DIMENSIONS
             or tensor.elements < _DUPLICATE_VALUES
             or values.constant
@@ -232,11 +224,10 @@ def _duplicates(found: Scan, shared: Sequence[Sequence[str]]) -> Iterator[Anomal
         if same is None:
             earlier.append(tensor)
         else:
-            yield Anomaly("duplicate", name, f"has the same bytes as {same.name}", tensor.elements)
+            yield Anomaly("duplicate", name, f"the same bytes as {same.name}", tensor.elements)
 
 
 def _equal(one: StoredTensor, other: StoredTensor) -> bool:
-    assert one.read is not None and other.read is not None
     a, b, size = one.read(), other.read(), 1 << 24
     return all(
         np.array_equal(a[start : start + size], b[start : start + size])

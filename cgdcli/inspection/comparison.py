@@ -4,10 +4,10 @@ from pathlib import Path
 
 from cgdcli.errors import IndexFileError, MismatchError
 from cgdcli.inspection.differences import Sums, compare_tensors, config_differences
-from cgdcli.inspection.files import find_file, is_index
+from cgdcli.inspection.files import find_file, is_data_base_file, is_index
 from cgdcli.inspection.index_comparison import compare_indexes
 from cgdcli.inspection.indexes import open_parts
-from cgdcli.inspection.weights import GROUPS, OTHER, OpenedWeights, group_of, open_weights
+from cgdcli.inspection.weights import GROUPS, OTHER, OpenedWeights, group_of, open_weights, place_of
 from cgdcli.reports.inspection import (
     Comparison,
     OriginComparison,
@@ -28,6 +28,12 @@ def compare_files(a: Path | str, b: Path | str, *, keys: bool = False) -> Compar
         MismatchError: an array alone says nothing of its model; see also `compare_indexes`.
     """
     one, other = find_file(Path(a)), find_file(Path(b))
+    for file in (one, other):
+        if not is_index(file) and is_data_base_file(file):
+            raise MismatchError(
+                f"`{file}` is a data base of the reference; weights and indexes can be compared",
+                hint=f"make an index of it first: cgd convert-weights '{file}'",
+            )
     indexes = (is_index(one), is_index(other))
     if all(indexes):
         _refuse_keys(keys)
@@ -42,7 +48,7 @@ def compare_files(a: Path | str, b: Path | str, *, keys: bool = False) -> Compar
 def compare_weights(a: OpenedWeights, b: OpenedWeights, *, keys: bool = False) -> WeightsComparison:
     """Two networks under our names; what a conversion leaves out is counted, not compared."""
     of_a, of_b = a.ours(), b.ours()
-    common = [name for name in of_a if name in of_b]
+    common = sorted((name for name in of_a if name in of_b), key=place_of)
     alike = [name for name in common if of_a[name].shape == of_b[name].shape]
     groups: dict[str, Sums] = {}
     entries = []

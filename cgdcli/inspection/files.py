@@ -44,6 +44,17 @@ def inspect_file(
             f"--verify and --root are about the pictures of an index, which `{path}` is not",
             hint="leave them out, or name an index",
         )
+    if verify or root is not None:
+        raise ConfigError(
+            f"--verify and --root are about the pictures of an index, which `{path}` is not",
+            hint="leave them out, or name an index",
+        )
+    if is_data_base_file(found):
+        from cgdcli.inspection.data_bases import inspect_data_base
+
+        return inspect_data_base(found)
+    if is_data_base_file(found):
+        return _inspect_data_base(found, keys)
     return _inspect_weights(open_weights(found), keys, _notes_on_run(Path(path), found))
 
 
@@ -76,6 +87,20 @@ def is_index(path: Path) -> bool:
     return path.suffix in (".npy", ".sqlite")
 
 
+def is_data_base_file(path: Path) -> bool:
+    """Whether a file is a data base of the reference; a safetensors file never is.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    if path.suffix == ".safetensors":  # not read here: ours must not cost the loading of torch
+        return False
+    from cgdcli.weights.data_base import is_data_base
+    from cgdcli.weights.reading import read_content
+
+    return is_data_base(read_content(path))
+
+
 def _inspect_weights(
     opened: OpenedWeights, keys: bool, more_notes: tuple[str, ...]
 ) -> InspectReport:
@@ -92,6 +117,17 @@ def _inspect_weights(
         (*opened.findings, *anomalies),
         opened.refusal,
     )
+
+
+def _inspect_data_base(path: Path, keys: bool) -> InspectReport:
+    from cgdcli.inspection.data_bases import inspect_data_base
+
+    if keys:
+        raise ConfigError(
+            f"--keys lists the tensors of weights, and `{path}` is a data base of embeddings",
+            hint="leave out --keys",
+        )
+    return inspect_data_base(path)
 
 
 def _notes_on_run(given: Path, found: Path) -> tuple[str, ...]:

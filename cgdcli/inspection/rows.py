@@ -66,16 +66,21 @@ def scan_rows(rows: Rows, blocks: Blocks | None = None) -> RowScan:
 
 
 def row_anomalies(
-    found: RowScan, dtype: str, sha256: Sequence[str | None] | None = None
+    found: RowScan,
+    dtype: str,
+    sha256: Sequence[str | None] | None = None,
+    *,
+    tolerance: float | None = None,
 ) -> tuple[Anomaly, ...]:
     """What is odd, one for each kind.
 
     Args:
         dtype: of the rows; an index allows a length of 1 to a tolerance by type.
+        tolerance: another one.
         sha256: of each row's picture, to tell a picture that stands there twice from two pictures
             with one embedding.
     """
-    tolerance = UNIT_TOLERANCE.get(dtype, max(UNIT_TOLERANCE.values()))
+    tolerance = tolerance or UNIT_TOLERANCE[dtype]
     anomalies = [
         _anomaly("NaN or Inf", found.broken, "is not finite", "are not finite"),
         _anomaly("all zero", found.zero, "is all zero", "are all zero"),

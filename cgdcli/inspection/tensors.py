@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cgdcli.errors import CheckpointError
 from cgdcli.weights.header import Header
 
 if TYPE_CHECKING:
@@ -49,14 +48,14 @@ class StoredTensor:
         name: the file's.
         dtype: NumPy's word, or the file's own for a type that NumPy does not have.
         bytes: that it takes, were it stored alone.
-        read: its bytes, row-major; None for what cannot be read in bounded memory or at all.
+        read: its bytes, row-major.
     """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     bytes: int
-    read: Callable[[], Bytes] | None
+    read: Callable[[], Bytes]
 
     @property
     def elements(self) -> int:
@@ -83,7 +82,7 @@ class StoredTensor:
 
         Nothing comes of a type that cannot be looked at.
         """
-        if self.read is None or not self.is_known:
+        if not self.is_known:
             return
         raw = self.read()
         size = 2 if self.dtype == "bfloat16" else np.dtype(self.dtype).itemsize
@@ -92,48 +91,33 @@ class StoredTensor:
 
 
 def mapped_tensors(header: Header) -> list[StoredTensor]:
-    """The tensors of a safetensors file, in its order of names.
-
-    Raises:
-        CheckpointError: an entry's place does not fit its shape or the file.
-    """
+    """The tensors of a safetensors file; `read_header` has checked where they lie."""
     if not header.tensors:
         return []
     with header.path.open("rb") as handle:
         mapped = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
-    whole = np.frombuffer(mapped, dtype=np.uint8)
-    tensors = []
-    for name, entry in header.tensors.items():
-        dtype = _NAMES.get(entry.dtype, entry.dtype)
-        start, stop = header.data_start + entry.start, header.data_start + entry.stop
-        size = _size(dtype)
-        fits = size is None or entry.stop - entry.start == math.prod(entry.shape) * size
-        if not (fits and 0 <= entry.start <= entry.stop and stop <= len(whole)):
-            raise CheckpointError(
-                f"`{header.path}` is not a whole safetensors file: {name} of {entry.dtype} "
-                f"{entry.shape} is said to lie from {entry.start} to {entry.stop}",
-                hint="it was cut short or is of another kind; copy or download it again",
-            )
-        tensors.append(
-            StoredTensor(name, dtype, entry.shape, stop - start, _part(whole, start, stop))
+    held = np.frombuffer(mapped, dtype=np.uint8)[header.data_start :]
+    return [
+        StoredTensor(
+            name,
+            _NAMES.get(entry.dtype, entry.dtype),
+            entry.shape,
+            entry.stop - entry.start,
+            _part(held, entry.start, entry.stop),
         )
-    return tensors
+        for name, entry in header.tensors.items()
+    ]
 
 
 def torch_tensor(name: str, tensor: "Tensor") -> StoredTensor:
-    """A tensor that torch has read or mapped."""
+    """A dense tensor on the CPU that torch has read or mapped."""
     dtype = str(tensor.dtype).removeprefix("torch.")
-    shape, size = tuple(tensor.shape), tensor.numel() * tensor.element_size()
-    return StoredTensor(name, dtype, shape, size, _torch_reader(tensor, size))
+    size = tensor.numel() * tensor.element_size()
+    return StoredTensor(name, dtype, tuple(tensor.shape), size, _torch_reader(tensor))
 
 
-def _torch_reader(tensor: "Tensor", size: int) -> Callable[[], Bytes] | None:
+def _torch_reader(tensor: "Tensor") -> Callable[[], Bytes]:
     import torch
-
-    strange = tensor.layout is not torch.strided or tensor.is_meta or tensor.is_quantized
-    # A stride of 0 makes terabytes of a few bytes; to write them out would be a bomb's work.
-    if strange or size > tensor.untyped_storage().nbytes():
-        return None
 
     def read() -> Bytes:
         flat = tensor.detach().contiguous().reshape(-1)
@@ -145,12 +129,6 @@ def _torch_reader(tensor: "Tensor", size: int) -> Callable[[], Bytes] | None:
 
 def _part(whole: Bytes, start: int, stop: int) -> Callable[[], Bytes]:
     return lambda: whole[start:stop]
-
-
-def _size(dtype: str) -> int | None:
-    if dtype == "bfloat16":
-        return 2
-    return np.dtype(dtype).itemsize if dtype in _NAMES.values() else None
 
 
 def _decode(raw: Bytes, dtype: str) -> NDArray[Any]:

@@ -1,5 +1,6 @@
 """A weights file, opened for looking: ours without torch, a foreign one as it would convert."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from cgdcli.config import CGDConfig
 from cgdcli.errors import CGDError, MismatchError
 from cgdcli.inspection.tensors import StoredTensor, mapped_tensors, torch_tensor
 from cgdcli.reports.inspection import Anomaly, KeyEntry, KeyGroup, Refusal
-from cgdcli.weights.header import Header, fingerprint, read_header
+from cgdcli.weights.header import Header, file_fingerprint, read_header
 
 GROUPS = ("stem", "layer1", "layer2", "layer3", "layer4", "branches", "classifier")
 PROFILER, OTHER = "profiler", "other"
@@ -91,6 +92,14 @@ def group_of(name: str | None) -> str:
     return first if first in ("branches", "classifier") else OTHER
 
 
+def place_of(name: str) -> tuple[int, list[tuple[int, int | str]]]:
+    """To sort our names by: part of the network, then numbers as numbers."""
+    words = [
+        (0, int(word)) if word.isdigit() else (1, word) for word in re.split(r"(\d+)", name) if word
+    ]
+    return (*GROUPS, PROFILER, OTHER).index(group_of(name)), words
+
+
 def assumption_notes(verb: str, assumed: Sequence[str]) -> tuple[str, ...]:
     """What no file said, as one note."""
     return (f"{verb} {'; '.join(map(str, assumed))}",) if assumed else ()
@@ -111,7 +120,7 @@ def _open_own(header: Header) -> OpenedWeights:
     except CGDError as error:
         refusal = Refusal.of(error)
     if config is not None:
-        found = _fingerprint(config, tensors, header)
+        found = file_fingerprint(header)
         facts |= {"config": config.to_dict(), "fingerprint": found}
         if found != saved.get("fingerprint"):
             changed = _changed(header.path, found, saved.get("fingerprint"))
@@ -124,6 +133,7 @@ def _open_own(header: Header) -> OpenedWeights:
         "origin": saved.get("origin", {}),
         "training": saved.get("training", {}),
     }
+    tensors.sort(key=lambda tensor: place_of(tensor.name))  # safetensors' own order is by type
     entries = tuple(
         KeyEntry(t.name, group_of(t.name), t.dtype, t.shape, t.elements, t.bytes, becomes=t.name)
         for t in tensors
@@ -141,17 +151,6 @@ def _open_own(header: Header) -> OpenedWeights:
         (),
         tuple(findings),
         refusal,
-    )
-
-
-def _fingerprint(config: CGDConfig, tensors: list[StoredTensor], header: Header) -> str:
-    return fingerprint(
-        config,
-        (
-            (t.name, header.tensors[t.name].dtype, t.shape, t.read().data)
-            for t in tensors
-            if t.read is not None
-        ),
     )
 
 
@@ -177,6 +176,8 @@ def _open_foreign(path: Path) -> OpenedWeights:
     del prepared  # a file that cannot be mapped is in memory: not twice
     sources = examine_foreign(path, embedder=find_embedder(path)).sources
     tensors = {name: torch_tensor(name, tensor) for name, tensor in sources.items()}
+    aliases = {name for group in plan.shared for name in group[1:]}
+    held = sum(tensor.bytes for name, tensor in tensors.items() if name not in aliases)
     entries = tuple(
         _foreign_entry(
             tensors.get(e.source), e.source, e.status, e.name, e.rule, e.rule == PROFILER_REASON
@@ -188,7 +189,7 @@ def _open_foreign(path: Path) -> OpenedWeights:
         "tensors": len(plan.kept) + len(plan.renamed),
         "dropped_on_conversion": dict(Counter(plan.dropped.values())),
         "wrapper": plan.wrapper or "none",
-        "bytes": path.stat().st_size,
+        "bytes": max(path.stat().st_size, held),  # a file of shards is more than its index
     }
     if config is not None:
         facts |= {
@@ -201,7 +202,7 @@ def _open_foreign(path: Path) -> OpenedWeights:
         }
     notes = [f"to use it: cgd convert-weights '{path}'"]
     if error is not None:
-        notes = [f"convert-weights would refuse it: {error.what}", error.hint]
+        notes = [f"convert-weights would refuse it: {error.what}", f"to go on: {error.hint}"]
     if plan.format.startswith("torchvision"):
         notes.append(f"or as it is, by its pooled descriptors: --model '{path}'")
     notes += assumption_notes("a conversion would assume", plan.assumed)
@@ -247,14 +248,10 @@ def _foreign_entry(
 def _misfits(entries: Iterable[KeyEntry], missing: Mapping[str, str]) -> tuple[Anomaly, ...]:
     entries = list(entries)
     return (
-        *(
-            Anomaly("unknown entry", e.name, f"cannot be placed: {e.why}")
-            for e in entries
-            if e.status == "unknown"
-        ),
+        *(Anomaly("unknown entry", e.name, e.why) for e in entries if e.status == "unknown"),
         *(Anomaly("shape clash", e.name, e.why) for e in entries if e.status == "clash"),
         *(
-            Anomaly("missing entry", name, f"is wanted by the network, {shape}")
+            Anomaly("missing entry", name, f"the network wants it, {shape}")
             for name, shape in missing.items()
         ),
     )

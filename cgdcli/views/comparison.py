@@ -42,12 +42,15 @@ def _weights(report: WeightsComparison, longest: int) -> RenderableType:
         *_pairs("shape", {k: tuple(map(_shape, v)) for k, v in report.shapes.items()}, longest),
         *_types(report, longest),
     ]
-    return Group(
-        Text("\n".join(lines)),
-        _differences_table((*report.groups, report.total), "part"),
-        *([_differences_table(report.entries, "entry")] if report.entries else []),
-        *(Text(f"note: {note}") for note in report.notes),
-    )
+    parts: list[RenderableType] = [Text("\n".join([*lines, ""]))]
+    parts.append(_differences_table((*report.groups, report.total), "part"))
+    if report.entries:
+        parts += [Text(), _differences_table(report.entries, "entry")]
+    return Group(*parts, Text(), *_notes(report.notes))
+
+
+def _notes(notes: Iterable[str]) -> list[RenderableType]:
+    return [Text(f"note: {note}") for note in notes]
 
 
 def _same_embeddings(report: WeightsComparison) -> str:
@@ -65,7 +68,8 @@ def _types(report: WeightsComparison, longest: int) -> list[str]:
     for name, pair in report.dtypes.items():
         by_pair.setdefault(pair, []).append(name)
     return [
-        f"type: {a} in A, {b} in B: {_shown(names, longest)}" for (a, b), names in by_pair.items()
+        f"type ({len(names)}): {a} in A, {b} in B: {_shown(names, longest)}"
+        for (a, b), names in by_pair.items()
     ]
 
 
@@ -89,7 +93,7 @@ def _indexes(report: IndexComparison, longest: int) -> RenderableType:
         for row in report.farthest
     ]
     lines += _differences("header", report.header)
-    return Group(Text("\n".join(lines)), *(Text(f"note: {note}") for note in report.notes))
+    return Group(Text("\n".join(lines)), *_notes(report.notes))
 
 
 def _origin(report: OriginComparison) -> RenderableType:
@@ -106,25 +110,34 @@ def _origin(report: OriginComparison) -> RenderableType:
                 [answer, *_differences("config", report.config, ("these weights", "the index"))]
             )
         ),
-        *(Text(f"note: {note}") for note in report.notes),
+        *_notes(report.notes),
     )
 
 
 def _differences_table(differences: Iterable[EntryDifference], title: str) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column(title, overflow="fold")
-    for column in ("bit-equal", "max diff", "mean diff", "cosine", "NaN/Inf"):
+    differences = list(differences)
+    broken = any(difference.not_finite for difference in differences)
+    columns = ("bit-equal", "max diff", "mean diff", "cosine", *(["NaN/Inf"] if broken else []))
+    for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     for difference in differences:
-        table.add_row(
-            Text(difference.name),
-            f"{difference.bit_equal}/{difference.entries}",
+        cells = [
+            _bit_equal(difference, title),
             _figure(difference.max_difference, ".3g"),
             _figure(difference.mean_difference, ".3g"),
             _figure(difference.cosine, ".6f"),
-            str(difference.not_finite) if difference.not_finite else "-",
-        )
+            str(difference.not_finite),
+        ]
+        table.add_row(Text(difference.name), *cells[: len(columns)])
     return table
+
+
+def _bit_equal(difference: EntryDifference, title: str) -> str:
+    if title == "entry":
+        return "yes" if difference.bit_equal else "no"
+    return f"{difference.bit_equal}/{difference.entries}"
 
 
 def _figure(value: float | None, form: str) -> str:
@@ -147,13 +160,12 @@ def _pairs(what: str, found: Mapping[str, tuple[Any, ...]], longest: int) -> lis
 
 
 def _names(what: str, names: tuple[str, ...], longest: int) -> list[str]:
-    return [f"{what}: {_shown(names, longest)}"] if names else []
+    return [f"{what} ({len(names)}): {_shown(names, longest)}"] if names else []
 
 
 def _shown(names: tuple[str, ...] | list[str], longest: int) -> str:
     more = f" and {len(names) - longest} more" if len(names) > longest else ""
-    count = f"{len(names)}: " if len(names) > 1 else ""
-    return count + ", ".join(names[:longest]) + more
+    return ", ".join(names[:longest]) + more
 
 
 def _shape(shape: tuple[int, ...]) -> str:

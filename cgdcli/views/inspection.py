@@ -29,31 +29,24 @@ def inspect_table(report: InspectReport, *, whole: bool = False) -> RenderableTy
 
 
 def keys_table(keys: Iterable[KeyEntry]) -> RenderableType:
-    """Every entry: name, type, shape, values, bytes, and of a foreign file what becomes of it."""
-    keys = list(keys)
-    foreign = any(key.status is not None for key in keys)
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    """Every entry: name, type, shape, values, bytes; below the name what becomes of it here."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("name", overflow="fold")
-    table.add_column("type", overflow="fold")
+    table.add_column("type")
     for title in ("shape", "values", "bytes"):
-        table.add_column(title, justify="right", no_wrap=title != "shape", overflow="fold")
-    if foreign:
-        table.add_column("becomes", overflow="fold")
+        table.add_column(title, justify="right", overflow="fold")
     for key in keys:
         shape = "-" if key.shape is None else "x".join(map(str, key.shape)) or "scalar"
-        cells = [key.name, key.dtype or "-", shape, str(key.elements), str(key.bytes)]
-        if foreign:
-            cells.append(_becomes(key))
+        name = "\n".join(part for part in (key.name, _becomes(key)) if part)
+        cells = (name, key.dtype or "-", shape, str(key.elements), str(key.bytes))
         table.add_row(*(Text(cell) for cell in cells))
     return table
 
 
 def _becomes(key: KeyEntry) -> str:
-    if key.status == "kept":
-        return "kept"
-    if key.status == "renamed":
-        return str(key.becomes)
-    return f"{key.status}: {key.why}"
+    """Nothing in a file of ours."""
+    words = {"kept": "  kept", "renamed": f"  -> {key.becomes}", None: ""}
+    return words.get(key.status, f"  {key.status}: {key.why}")
 
 
 def _facts_table(facts: Mapping[str, Any], longest: int) -> Table:
@@ -72,8 +65,8 @@ def _worth_showing(facts: Mapping[str, Any]) -> dict[str, Any]:
     twice = {"backbone", "branches", "classes"} if network else set()
     if "rows" not in facts:
         twice |= {"embedding_dim"} if network else set()
-    if facts.get("described_rows") == facts.get("rows"):
-        twice.add("described_rows")
+    rows = facts.get("rows")
+    twice |= {n for n in ("described_rows", "labelled_rows") if facts.get(n) == rows}
     return network | {
         name: value for name, value in facts.items() if name not in twice and name != "config"
     }
@@ -102,6 +95,14 @@ def _training(values: Mapping[str, Any]) -> str:
     return "; ".join(part for part in (words, " ".join(recall)) if part != "-" and part)
 
 
+def _parts(parts: Mapping[str, Mapping[str, Any]]) -> str:
+    return "\n".join(
+        f"{name}: {counted(part['rows'], 'row')} of length {part['length']:g}, "
+        f"{counted(part['labels'], 'label')}, {part['pictures_there']} pictures there"
+        for name, part in parts.items()
+    )
+
+
 def _states(pictures: Mapping[str, int]) -> str:
     return ", ".join(
         f"{count} {name.replace('_', ' ')}"
@@ -116,6 +117,7 @@ _WORDED: dict[str, tuple[str, Callable[[Any], str]]] = {
     "blocks": ("blocks", lambda blocks: ", ".join(f"{c} {a}:{b}" for c, a, b in blocks)),
     "pictures": ("pictures", _states),
     "training": ("training", _training),
+    "parts": ("parts", _parts),
     "dropped_on_conversion": (
         "left out",
         lambda reasons: "; ".join(f"{count} {why}" for why, count in reasons.items()),
@@ -199,29 +201,30 @@ def _anomalies(anomalies: Iterable[Anomaly], whole: bool) -> RenderableType:
         by_kind.setdefault(anomaly.kind, []).append(anomaly)
     if not by_kind:
         return Text("anomalies: none")
-    lines = [f"anomalies: {counted(sum(map(len, by_kind.values())), 'finding')}"]
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column("kind", no_wrap=True)
+    table.add_column("finding", overflow="fold")
     for kind, found in by_kind.items():
-        lines += _of_one_kind(kind, found, len(found) if whole else SHOWN)
-    return Text("\n".join(lines))
+        table.add_row(kind, Text("\n".join(_of_one_kind(found, len(found) if whole else SHOWN))))
+    count = sum(map(len, by_kind.values()))
+    return Group(Text(f"anomalies: {counted(count, 'finding')}"), table)
 
 
-def _of_one_kind(kind: str, found: list[Anomaly], longest: int) -> list[str]:
+def _of_one_kind(found: list[Anomaly], longest: int) -> list[str]:
     if len(found) == 1:
-        return [f"  {kind}: {_words(found[0])}"]
-    rest = f"and {len(found) - longest} more (--verbose or --json lists all)"
+        return [_words(found[0])]
+    lines = [f"{len(found)} entries"]
     if len({anomaly.detail for anomaly in found}) == 1:
-        names = [anomaly.entry for anomaly in found[:longest]]
-        names += [rest] if len(found) > longest else []
-        return [
-            f"  {kind}: {len(found)} entries, each {found[0].detail}",
-            *(f"    {name}" for name in names),
-        ]
-    lines = [f"    {_words(anomaly)}" for anomaly in found[:longest]]
-    lines += [f"    {rest}"] if len(found) > longest else []
-    return [f"  {kind}: {len(found)} entries", *lines]
+        lines = [f"{len(found)} entries: {found[0].detail}"]
+        lines += [anomaly.entry for anomaly in found[:longest]]
+    else:
+        lines += [_words(anomaly) for anomaly in found[:longest]]
+    if len(found) > longest:
+        lines.append(f"and {len(found) - longest} more (--verbose or --json lists all)")
+    return lines
 
 
 def _words(anomaly: Anomaly) -> str:
     if anomaly.entry in anomaly.detail:
         return anomaly.detail
-    return f"{anomaly.entry} {anomaly.detail}"
+    return f"{anomaly.entry}: {anomaly.detail}"

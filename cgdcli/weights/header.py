@@ -6,6 +6,7 @@ A file is: 8 bytes little-endian header length, the header as JSON, then the ten
 
 import hashlib
 import json
+import mmap
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -125,9 +126,11 @@ def fingerprint(
 
 
 def file_fingerprint(header: Header) -> str:
-    """The fingerprint of one of our files, from its bytes."""
+    """The fingerprint of one of our files, from its bytes; they are mapped, not copied."""
     config = header.config()
-    data = memoryview(header.path.read_bytes())[header.data_start :]
+    with header.path.open("rb") as stream:
+        mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    data = memoryview(mapped)[header.data_start :]
     return fingerprint(
         config,
         (
