@@ -27,10 +27,12 @@ _CLASSIFIER_COUNTER = "classifier.batch_norm.num_batches_tracked"
 
 @dataclass(frozen=True)
 class Prepared:
-    """A plan together with the tensors it speaks of; `error` is what would refuse it."""
+    """A plan together with the tensors it speaks of, by our names and, as `sources`, by the file's;
+    `error` is what would refuse it."""
 
     plan: ConversionPlan
     tensors: dict[str, Tensor]
+    sources: dict[str, Tensor]
     config: CGDConfig | None
     error: CGDError | None
 
@@ -95,7 +97,7 @@ def prepare(
     error = error or _refusal(plan, said)
     unclear = (error.what,) if error is not None and config is None else ()
     plan = replace(plan, problems=_problems(plan) + unclear)
-    return Prepared(plan, weights.tensors, config, error)
+    return Prepared(plan, weights.tensors, weights.sources, config, error)
 
 
 def find_embedder(source: Path) -> Path | None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cgdcli.errors import IndexFileError, MismatchError
+from cgdcli.errors import CheckpointError, IndexFileError, MismatchError
 from cgdcli.inspection.differences import Sums, compare_tensors, config_differences
 from cgdcli.inspection.files import find_file, is_data_base_file, is_index
 from cgdcli.inspection.index_comparison import compare_indexes
@@ -28,21 +28,15 @@ def compare_files(a: Path | str, b: Path | str, *, keys: bool = False) -> Compar
         MismatchError: an array alone says nothing of its model; see also `compare_indexes`.
     """
     one, other = find_file(Path(a)), find_file(Path(b))
-    for file in (one, other):
-        if not is_index(file) and is_data_base_file(file):
-            raise MismatchError(
-                f"`{file}` is a data base of the reference; weights and indexes can be compared",
-                hint=f"make an index of it first: cgd convert-weights '{file}'",
-            )
     indexes = (is_index(one), is_index(other))
     if all(indexes):
         _refuse_keys(keys)
         return compare_indexes(one, other)
     if not any(indexes):
-        return compare_weights(open_weights(one), open_weights(other), keys=keys)
+        return compare_weights(_open(one), _open(other), keys=keys)
     _refuse_keys(keys)
     weights, index = (other, one) if indexes[0] else (one, other)
-    return compare_origin(open_weights(weights), index)
+    return compare_origin(_open(weights), index)
 
 
 def compare_weights(a: OpenedWeights, b: OpenedWeights, *, keys: bool = False) -> WeightsComparison:
@@ -145,6 +139,18 @@ def _notes(which: str, weights: OpenedWeights) -> tuple[str, ...]:
             "read it"
         )
     return tuple(notes)
+
+
+def _open(path: Path) -> OpenedWeights:
+    try:
+        return open_weights(path)
+    except CheckpointError:
+        if not is_data_base_file(path):
+            raise
+        raise MismatchError(
+            f"`{path}` is a data base of the reference; weights and indexes can be compared",
+            hint=f"make an index of it first: cgd convert-weights '{path}'",
+        ) from None
 
 
 def _refuse_keys(keys: bool) -> None:

@@ -53,9 +53,13 @@ def inspect_file(
         from cgdcli.inspection.data_bases import inspect_data_base
 
         return inspect_data_base(found)
-    if is_data_base_file(found):
+    try:
+        opened = open_weights(found)
+    except CheckpointError:
+        if not is_data_base_file(found):
+            raise
         return _inspect_data_base(found, keys)
-    return _inspect_weights(open_weights(found), keys, _notes_on_run(Path(path), found))
+    return _inspect_weights(opened, keys, _notes_on_run(Path(path), found))
 
 
 def find_file(path: Path) -> Path:

@@ -165,17 +165,13 @@ def _changed(path: Path, found: str, said: object) -> MismatchError:
 def _open_foreign(path: Path) -> OpenedWeights:
     """The one place that knows how foreign files are read and planned."""
     from cgdcli.conversion.convert import as_checkpoint
-    from cgdcli.conversion.plan import find_embedder, prepare
-    from cgdcli.weights.foreign import examine_foreign
+    from cgdcli.conversion.plan import prepare
     from cgdcli.weights.wrappers import PROFILER_REASON
 
     prepared = prepare(path)
-    plan = prepared.plan
-    found = as_checkpoint(prepared).fingerprint() if prepared.error is None else None
-    config, error = prepared.config, prepared.error
-    del prepared  # a file that cannot be mapped is in memory: not twice
-    sources = examine_foreign(path, embedder=find_embedder(path)).sources
-    tensors = {name: torch_tensor(name, tensor) for name, tensor in sources.items()}
+    plan, config, error = prepared.plan, prepared.config, prepared.error
+    found = as_checkpoint(prepared).fingerprint() if error is None else None
+    tensors = {name: torch_tensor(name, tensor) for name, tensor in prepared.sources.items()}
     aliases = {name for group in plan.shared for name in group[1:]}
     held = sum(tensor.bytes for name, tensor in tensors.items() if name not in aliases)
     entries = tuple(
