@@ -35,7 +35,7 @@ def is_data_base_file(path: Path | str) -> bool:
         CheckpointError: it cannot be read.
     """
     path = Path(path)
-    return path.suffix != ".safetensors" and is_data_base(read_content(path))
+    return path.suffix != ".safetensors" and is_data_base(read_content(path, check_bytes=False))
 
 
 def convert_data_base(

@@ -57,6 +57,8 @@ def _letters(
     named = read_file_name(weights.path.name)
     if said.descriptors is None and named is not None:
         _check_file_name(weights, named, found)
+    if said.descriptors is None and weights.facts.descriptors and weights.facts.why:
+        assumed.append(f"descriptors {weights.facts.descriptors} ({weights.facts.why})")
     known = said.descriptors or weights.facts.descriptors or (named.letters if named else None)
     if known is not None:
         _check_count(weights, known, found)

@@ -94,9 +94,12 @@ def prepare(
         assumed=assumed,
         problems=(),
     )
-    error = error or _refusal(plan, said)
+    # What names an entry tells more than what could not be read off the others.
+    named = _refusal(plan) if weights.unknown else None
+    error = _misfit(weights) or named or error or _refusal(plan)
     unclear = (error.what,) if error is not None and config is None else ()
-    plan = replace(plan, problems=_problems(plan) + unclear)
+    problems = (*(f"misfit {words}" for words in weights.facts.misfits), *_problems(plan))
+    plan = replace(plan, problems=problems + (unclear if not weights.facts.misfits else ()))
     return Prepared(plan, weights.tensors, weights.sources, config, error)
 
 
@@ -175,18 +178,28 @@ def _shared(weights: ForeignWeights) -> tuple[tuple[str, ...], ...]:
 
 
 def _problems(plan: ConversionPlan) -> tuple[str, ...]:
-    """Why a plan cannot be carried out, an entry each."""
+    """Why a plan cannot be carried out, an entry each; what is there before what is not."""
     return (
-        *(f"missing {name} {shape}" for name, shape in plan.missing.items()),
         *(
-            f"{e.status} {e.source}: {e.rule}"
-            for e in plan.entries
-            if e.status in ("unknown", "clash")
+            f"{entry.status} {entry.source}: {entry.rule}"
+            for entry in plan.entries
+            if entry.status in ("unknown", "clash")
         ),
+        *(f"missing {name} {shape}" for name, shape in plan.missing.items()),
     )
 
 
-def _refusal(plan: ConversionPlan, said: ConvertConfig) -> CheckpointError | None:
+def _misfit(weights: ForeignWeights) -> CheckpointError | None:
+    if not weights.facts.misfits:
+        return None
+    return CheckpointError(
+        f"`{weights.path}` is a network of {weights.format.name} that ours cannot be: "
+        f"{'; '.join(weights.facts.misfits)}",
+        hint="its trunk alone can be had: save the trunk's state_dict under torchvision's names",
+    )
+
+
+def _refusal(plan: ConversionPlan) -> CheckpointError | None:
     problems = _problems(plan)
     if not problems:
         return None

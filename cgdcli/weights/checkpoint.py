@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -166,8 +167,9 @@ def verify_written(path: Path, checkpoint: Checkpoint, on_progress: OnBytes | No
 def _reads_as(stream: BinaryIO, wanted: memoryview) -> bool:
     """Whether the next bytes of a file are these; mapping it would double the memory in use."""
     for start in range(0, len(wanted), _CHUNK):
-        piece = wanted[start : start + _CHUNK]
-        if stream.read(len(piece)) != piece:
+        piece = np.frombuffer(wanted[start : start + _CHUNK], np.uint8)
+        # Not `==` of memoryviews: that compares byte by byte, 2 GB in 3.8 s.
+        if not np.array_equal(np.frombuffer(stream.read(len(piece)), np.uint8), piece):
             return False
     return True
 

@@ -13,14 +13,32 @@ from cgdcli.files import OnBytes
 from cgdcli.weights.architecture import Architecture
 from cgdcli.weights.architecture import read_architecture as architecture_of
 from cgdcli.weights.formats import Facts, Format, first_match
+from cgdcli.weights.formats.cnnimageretrieval import CNNIMAGERETRIEVAL
+from cgdcli.weights.formats.deep_image_retrieval import (
+    DEEP_IMAGE_RETRIEVAL,
+    DEEP_IMAGE_RETRIEVAL_WITHOUT_FC,
+)
+from cgdcli.weights.formats.oml import OML
 from cgdcli.weights.formats.own import OWN
+from cgdcli.weights.formats.pml import PML
 from cgdcli.weights.formats.reference import REFERENCE
+from cgdcli.weights.formats.timm import TIMM
 from cgdcli.weights.formats.torchvision import TORCHVISION
 from cgdcli.weights.reading import read_content
 from cgdcli.weights.wrappers import Unwrapped, join_pair, strip_prefixes, unwrap
 
 # The first that recognises the names is taken: those with names of their own before the plain.
-FORMATS = (OWN, REFERENCE, TORCHVISION)
+FORMATS = (
+    OWN,
+    CNNIMAGERETRIEVAL,
+    DEEP_IMAGE_RETRIEVAL_WITHOUT_FC,
+    DEEP_IMAGE_RETRIEVAL,
+    PML,
+    OML,
+    REFERENCE,
+    TIMM,
+    TORCHVISION,
+)
 
 
 @dataclass(frozen=True)

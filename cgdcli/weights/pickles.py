@@ -91,4 +91,6 @@ def _way_on(path: Path, names: list[str]) -> str:
         what = f"{load}.state_dict()"
         where = "if you trust it, where its code is installed (better without network)"
     script = f"import torch; torch.save({what}, 'plain.pth')"
-    return f"{where}, run: python -c {shlex.quote(script)}; then convert plain.pth"
+    plain = not set(script) & set('"$`!\\')
+    quoted = f'"{script}"' if plain else shlex.quote(script)
+    return f"{where}, run: python -c {quoted}; then convert plain.pth"

@@ -29,11 +29,16 @@ _SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-\d{5}\.safetensors")
 _INDEX_SUFFIX = ".safetensors.index.json"
 
 
-def read_content(path: Path, on_progress: OnBytes | None = None) -> Any:
+def read_content(
+    path: Path, on_progress: OnBytes | None = None, *, check_bytes: bool = True
+) -> Any:
     """What a weights file holds: tensors by name, or whatever was saved around them.
 
     Read are .pth and its kin by `torch.save` (zip or older), .safetensors, and a sharded one by
     its index or by any of its shards. Tensors stay mapped to the file where they can.
+
+    Args:
+        check_bytes: read a zip whole to compare its CRCs; off to look at what kind of file it is.
 
     Raises:
         CheckpointError: missing, damaged, not what it claims, or a pickle that names code.
@@ -46,7 +51,7 @@ def read_content(path: Path, on_progress: OnBytes | None = None) -> Any:
         return _read_shards(path.with_name(shard["stem"] + _INDEX_SUFFIX), path)
     if path.suffix == ".safetensors" or _looks_like_safetensors(path):
         return _read_safetensors(path)
-    content = _read_torch(path, on_progress)
+    content = _read_torch(path, on_progress, check_bytes=check_bytes)
     _check_tensors(path, content)
     return content
 
@@ -132,10 +137,10 @@ def _present(index: Path, shard: Path) -> Path:
     return shard
 
 
-def _read_torch(path: Path, on_progress: OnBytes | None) -> Any:
+def _read_torch(path: Path, on_progress: OnBytes | None, *, check_bytes: bool) -> Any:
     zipped = zipfile.is_zipfile(path)
     if zipped:
-        check_archive(path, on_progress)
+        check_archive(path, on_progress, check_bytes=check_bytes)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd pickles, which are refused below

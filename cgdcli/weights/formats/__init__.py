@@ -51,6 +51,7 @@ class Facts:
             said of each; empty where the file itself says them.
         notes: what differs there and cannot be had here, such as how pictures were resized; each
             is said with the conversion and kept in the new file.
+        misfits: what of the network ours does not have; one of them refuses the file.
     """
 
     descriptors: str | None = None
@@ -62,6 +63,7 @@ class Facts:
     std: tuple[float, float, float] | None = None
     why: str = ""
     notes: tuple[str, ...] = ()
+    misfits: tuple[str, ...] = ()
 
 
 def _no_facts(tensors: Mapping[str, Tensor], beside: Beside) -> Facts:
@@ -106,6 +108,15 @@ class Format:
         """The format's name for one of ours, or None where no rule of `backward` knows it."""
         found = _expand(self.backward, name)
         return found[0] if found else None
+
+
+def three_numbers(values: Any) -> tuple[float, float, float] | None:
+    """A mean or std as found in a file; None for anything else."""
+    try:
+        red, green, blue = map(float, values)
+    except (TypeError, ValueError):
+        return None
+    return red, green, blue
 
 
 def _expand(rules: tuple[Rule, ...], name: str) -> tuple[str, Rule] | None:
