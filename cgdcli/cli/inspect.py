@@ -112,9 +112,11 @@ def _check_options(
         )
     if as_csv and as_json:
         raise ConfigError("--csv and --json are two forms of one list", hint="take one of them")
-    if fail_on_anomaly and rows:
+    idle = [n for n, on in (("--fail-on-anomaly", fail_on_anomaly), ("--verify", verify)) if on]
+    if rows and idle:
         raise ConfigError(
-            "--rows prints a table and looks for no anomalies", hint="leave out --fail-on-anomaly"
+            f"--rows prints a table and looks for nothing odd: {' and '.join(idle)} has no use",
+            hint="leave out one of them",
         )
     alone = (
         ("--rows", rows),

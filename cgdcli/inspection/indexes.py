@@ -4,7 +4,7 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -133,8 +133,11 @@ def inspect_index(
     with contextlib.closing(opened.table.database):
         try:
             return _report_index(opened, opened.table, root, verify, on_progress)
-        except sqlite3.Error as damage:
-            raise _damaged(opened.path, damage) from damage
+        except sqlite3.Error as damage:  # in a page that nobody has read before
+            error = _damaged(opened.path, damage)
+            if opened.rows is None:
+                raise error from damage
+            return _report_array(replace(opened, table=None, refusal=Refusal.of(error)))
 
 
 def _report_array(opened: OpenedIndex) -> InspectReport:

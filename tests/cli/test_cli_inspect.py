@@ -7,6 +7,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from cli_toys import check_failure
@@ -177,3 +178,144 @@ def test_a_checkpoint_that_was_changed_is_said_to_be(cgd, in_toy, tmp_path):
     ran = cgd("embed", "imgs", "-o", tmp_path / "f.npy", "--model", changed)
     check_failure(ran, 4, changed)
     assert [file.name for file in tmp_path.iterdir()] == ["changed.safetensors"]
+
+
+# ---- every tensor
+
+
+def test_keys_in_a_pipe_are_lines_of_tabs(cgd, in_toy):
+    ran = cgd("inspect", "old.pth", "--keys")
+    assert ran.code == 0 and ran.err == ""
+    lines = [line.split("\t") for line in ran.out.splitlines()]
+    assert len(lines) == 181 and {len(line) for line in lines} == {9}
+    cells = {line[0]: line[1:] for line in lines}
+    assert cells["features.0.weight"][:7] == [
+        *("stem", "float32", "64x3x7x7", "9408", "37632", "renamed", "backbone.conv1.weight"),
+    ]
+    assert cells["total_ops"][5:7] == ["dropped", "-"] and "thop" in cells["total_ops"][7]
+    assert cells["features.1.num_batches_tracked"][2] == "scalar"
+    ours = cgd("inspect", in_toy.model, "--keys").out.splitlines()
+    assert len(ours) == 129 and all(line.count("\t") == 5 for line in ours)
+
+
+def test_keys_as_csv_and_as_json(cgd, in_toy):
+    table = list(csv.DictReader(io.StringIO(cgd("inspect", "old.pth", "--keys", "--csv").out)))
+    keys = json.loads(cgd("inspect", "old.pth", "--keys", "--json").out)["keys"]
+    assert [row["name"] for row in table] == [key["name"] for key in keys]
+    assert [int(row["elements"]) for row in table] == [key["elements"] for key in keys]
+    assert keys[4]["shape"] == [64, 3, 7, 7] and keys[4]["becomes"] == "backbone.conv1.weight"
+
+
+def at_eighty_columns(view):
+    from rich.console import Console
+
+    console = Console(width=80, file=io.StringIO())
+    console.print(view)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("name", ["old.pth", "old.safetensors", "feats.npy"])
+def test_tables_at_eighty_columns_lose_nothing(cgd, in_toy, name):
+    from cgdcli.inspection import inspect_file
+    from cgdcli.views.inspection import inspect_table, keys_table
+
+    report = inspect_file(name, keys=name != "feats.npy")
+    text = at_eighty_columns(inspect_table(report))
+    assert "…" not in text and max(map(len, text.splitlines())) <= 80
+    assert report.facts["fingerprint"] in text
+    keys = at_eighty_columns(keys_table(report.keys))
+    assert "…" not in keys and max(map(len, keys.splitlines())) <= 80
+    joined = keys.replace("\n", "").replace(" ", "")
+    assert all(str(key.bytes) in keys and key.name.split(".")[0] in joined for key in report.keys)
+
+
+def test_a_comparison_at_eighty_columns_loses_nothing(in_toy):
+    from cgdcli.inspection import compare_files
+    from cgdcli.views.comparison import comparison_view
+
+    for files in (("old.pth", in_toy.model), ("feats.npy", "feats.npy")):
+        text = at_eighty_columns(comparison_view(compare_files(*files, keys="pth" in files[0])))
+        assert "…" not in text and max(map(len, text.splitlines())) <= 80
+
+
+def test_verbose_lists_every_anomaly(cgd, in_toy):
+    short, whole = (cgd("inspect", "old.pth", *more).out for more in ((), ("--verbose",)))
+    assert "52 entries" in short and "and 49 more" in short
+    assert short.count("total_ops") < 5 and whole.count(".total_ops") == 25
+    assert "more (--verbose" not in whole
+
+
+# ---- what is odd
+
+
+def test_a_fresh_run_a_conversion_and_their_index_are_sound(cgd, in_toy):
+    for name in (in_toy.model, in_toy.run, "old.safetensors", "feats.npy"):
+        ran = cgd("inspect", name, "--fail-on-anomaly")
+        assert ran.code == 0 and "anomalies: none" in ran.out, ran.out
+
+
+def test_fail_on_anomaly(cgd, in_toy):
+    assert cgd("inspect", "old.pth").code == 0
+    ran = cgd("inspect", "old.pth", "--fail-on-anomaly")
+    assert "profiler entry" in ran.out
+    check_failure(replace(ran, out=""), 1, "old.pth", "52")
+    ran = cgd("inspect", "old.pth", "--fail-on-anomaly", "--json")
+    assert ran.code == 1 and len(json.loads(ran.out)["anomalies"]) == 52
+
+
+def test_pictures_that_were_edited_and_verify(cgd, in_toy, tmp_path):
+    shutil.copytree("imgs", tmp_path / "imgs")
+    index = in_toy.copy_index(tmp_path)
+    file = tmp_path / "imgs/red/10.png"
+    file.write_bytes(file.read_bytes()[::-1])
+    ran = cgd("inspect", index)
+    assert ran.code == 0 and "picture perhaps changed" in ran.out and "10.png" in ran.out
+    ran = cgd("inspect", index, "--verify", "--json")
+    (anomaly,) = json.loads(ran.out)["anomalies"]
+    assert (anomaly["kind"], anomaly["entry"]) == ("picture changed", str(file))
+    assert ran.code == 0 and ran.err == ""
+
+
+def test_a_damaged_index_is_shown_and_then_refused(cgd, in_toy, tmp_path):
+    index = in_toy.copy_index(tmp_path)
+    rows = np.load(index)
+    rows[2] *= np.float32(1.5)
+    rows[4, 7] = np.nan
+    np.save(index, rows)
+    ran = cgd("inspect", index)
+    assert "not unit" in ran.out and "NaN or Inf" in ran.out and "row 4" in ran.out
+    check_failure(replace(ran, out=""), 4, index)
+    report = json.loads(cgd("inspect", index, "--json").out)
+    assert {anomaly["kind"] for anomaly in report["anomalies"]} == {"not unit", "NaN or Inf"}
+    assert report["refusal"]["exit_code"] == 4 and report["facts"]["labels"] == 3
+    check_failure(cgd("inspect", index, "--rows"), 4, index)
+
+
+def test_root_names_another_place_for_the_pictures(cgd, in_toy, tmp_path):
+    index = in_toy.copy_index(tmp_path)
+    shutil.copytree("imgs", tmp_path / "elsewhere")
+    rows = cgd("inspect", index, "--rows", "--root", tmp_path / "elsewhere").out.splitlines()
+    assert all(json.loads(r)["path"].startswith(str(tmp_path / "elsewhere")) for r in rows)
+    ran = cgd("inspect", index, "--root", tmp_path / "elsewhere", "--json")
+    assert ran.code == 0 and json.loads(ran.out)["anomalies"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "word"),
+    [
+        ("feats.npy", ("--rows", "--skipped"), "--rows and --skipped"),
+        ("feats.npy", ("--rows", "--fail-on-anomaly"), "--rows"),
+        ("feats.npy", ("--rows", "--verify"), "--verify"),
+        ("feats.npy", ("--keys",), "--keys"),
+        ("old.pth", ("--keys", "--csv", "--json"), "--csv and --json"),
+        ("old.pth", ("--verify",), "--verify"),
+        ("old.safetensors", ("--root", "imgs"), "--root"),
+    ],
+    ids=str,
+)
+def test_options_that_would_do_nothing_are_refused(cgd, in_toy, name, options, word):
+    check_failure(cgd("inspect", name, *options), 2, word)
+
+
+def test_skipped_as_json(cgd, in_toy):
+    assert json.loads(cgd("inspect", "feats.npy", "--skipped", "--json").out) == []
