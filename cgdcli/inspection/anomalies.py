@@ -109,7 +109,7 @@ def tensor_anomalies(
     Args:
         found: all tensors but the profiler's.
         profiler: names of entries that a profiler left.
-        shared: groups of names that are one tensor in the file.
+        shared: groups of names that are one tensor in the file: no duplicates of each other.
     """
     anomalies = [
         *_not_finite(found),
@@ -117,11 +117,6 @@ def tensor_anomalies(
         *_one_value(found),
         *_batch_norm(found),
         *_duplicates(found, shared),
-        *(
-            Anomaly("shared storage", name, f"the same memory as {group[0]}")
-            for group in shared
-            for name in group[1:]
-        ),
         *(
             Anomaly("half precision", t.name, t.dtype, t.elements)
             for t in found.tensors.values()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cgdcli.errors import CheckpointError, IndexFileError, MismatchError
 from cgdcli.inspection.differences import Sums, compare_tensors, config_differences
-from cgdcli.inspection.files import find_file, is_data_base_file, is_index
+from cgdcli.inspection.files import find_file, is_index
 from cgdcli.inspection.index_comparison import compare_indexes
 from cgdcli.inspection.indexes import open_parts
 from cgdcli.inspection.weights import GROUPS, OTHER, OpenedWeights, group_of, open_weights, place_of
@@ -145,6 +145,8 @@ def _open(path: Path) -> OpenedWeights:
     try:
         return open_weights(path)
     except CheckpointError:
+        from cgdcli.conversion import is_data_base_file
+
         if not is_data_base_file(path):
             raise
         raise MismatchError(

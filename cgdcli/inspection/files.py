@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cgdcli.errors import CheckpointError, ConfigError
-from cgdcli.index.records import index_path
+from cgdcli.index.records import index_path, sidecar
 from cgdcli.inspection.anomalies import Scan, notes_on_values, tensor_anomalies
 from cgdcli.inspection.indexes import inspect_index
 from cgdcli.inspection.pictures import OnChecked
@@ -44,18 +44,11 @@ def inspect_file(
             f"--verify and --root are about the pictures of an index, which `{path}` is not",
             hint="leave them out, or name an index",
         )
-    if verify or root is not None:
-        raise ConfigError(
-            f"--verify and --root are about the pictures of an index, which `{path}` is not",
-            hint="leave them out, or name an index",
-        )
-    if is_data_base_file(found):
-        from cgdcli.inspection.data_bases import inspect_data_base
-
-        return inspect_data_base(found)
     try:
         opened = open_weights(found)
     except CheckpointError:
+        from cgdcli.conversion import is_data_base_file
+
         if not is_data_base_file(found):
             raise
         return _inspect_data_base(found, keys)
@@ -78,7 +71,7 @@ def find_file(path: Path) -> Path:
             )
         return run_checkpoint(path)
     found = path if path.exists() else index_path(path)
-    if not found.exists() and not path.with_suffix(".sqlite").exists():
+    if not found.exists() and not (found.suffix == ".npy" and sidecar(found).exists()):
         raise CheckpointError(
             f"`{found}` does not exist; a checkpoint or an index is wanted",
             hint="check the spelling, and the folder you are in",
@@ -89,20 +82,6 @@ def find_file(path: Path) -> Path:
 def is_index(path: Path) -> bool:
     """Whether a file is half of an index, by its name."""
     return path.suffix in (".npy", ".sqlite")
-
-
-def is_data_base_file(path: Path) -> bool:
-    """Whether a file is a data base of the reference; a safetensors file never is.
-
-    Raises:
-        CheckpointError: it cannot be read.
-    """
-    if path.suffix == ".safetensors":  # not read here: ours must not cost the loading of torch
-        return False
-    from cgdcli.weights.data_base import is_data_base
-    from cgdcli.weights.reading import read_content
-
-    return is_data_base(read_content(path))
 
 
 def _inspect_weights(

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,8 +169,11 @@ def _open_foreign(path: Path) -> OpenedWeights:
     from cgdcli.weights.wrappers import PROFILER_REASON
 
     prepared = prepare(path)
-    plan, config, error = prepared.plan, prepared.config, prepared.error
-    found = as_checkpoint(prepared).fingerprint() if error is None else None
+    plan, config, error, found = prepared.plan, prepared.config, prepared.error, None
+    try:
+        found = as_checkpoint(prepared).fingerprint()
+    except CGDError as refused:
+        error = refused
     tensors = {name: torch_tensor(name, tensor) for name, tensor in prepared.sources.items()}
     aliases = {name for group in plan.shared for name in group[1:]}
     held = sum(tensor.bytes for name, tensor in tensors.items() if name not in aliases)
@@ -212,7 +215,7 @@ def _open_foreign(path: Path) -> OpenedWeights:
         entries,
         tuple(tensors.values()),
         plan.shared,
-        _misfits(entries, plan.missing),
+        (*_misfits(entries, plan.missing), *_shared_places(entries, plan.shared)),
     )
 
 
@@ -241,11 +244,22 @@ def _foreign_entry(
     )
 
 
+def _shared_places(
+    entries: Iterable[KeyEntry], shared: Iterable[Sequence[str]]
+) -> Iterator[Anomaly]:
+    """One tensor at several places of our network; a second name for one place is no fault."""
+    placed = {entry.name for entry in entries if entry.becomes is not None}
+    for group in shared:
+        first, *others = [name for name in group if name in placed] or [""]
+        for name in others:
+            yield Anomaly("shared storage", name, f"the same memory as {first}")
+
+
 def _misfits(entries: Iterable[KeyEntry], missing: Mapping[str, str]) -> tuple[Anomaly, ...]:
     entries = list(entries)
     return (
         *(Anomaly("unknown entry", e.name, e.why) for e in entries if e.status == "unknown"),
-        *(Anomaly("shape clash", e.name, e.why) for e in entries if e.status == "clash"),
+        *(Anomaly("clash", e.name, e.why) for e in entries if e.status == "clash"),
         *(
             Anomaly("missing entry", name, f"the network wants it, {shape}")
             for name, shape in missing.items()
