@@ -279,16 +279,29 @@ class EmbedConfig:
 
 @dataclass(frozen=True)
 class ProfileConfig:
-    """How latency is measured: `repeats` timed forward passes after `warmup` untimed ones."""
+    """What is measured beside the counts.
 
-    batch_size: int = 1
-    repeats: int = 10
+    Attributes:
+        batch_sizes: latency is measured at each.
+        repeats: timed forward passes at each, after `warmup` untimed ones.
+        roofline: measure the machine's peaks and each stage's speed.
+        images: a folder whose embedding is timed: decode, transform, forward.
+        pictures: so many of it, evenly spaced.
+    """
+
+    batch_sizes: tuple[int, ...] = (1,)
+    repeats: int = 20
     warmup: int = 2
     device: Device = Device.cpu
+    roofline: bool = False
+    images: str | None = None
+    pictures: int = 64
 
     def __post_init__(self) -> None:
-        _check_range("--batch-size", self.batch_size, 1, 100_000)
+        for size in self.batch_sizes or (0,):
+            _check_range("--batch-size", size, 1, 100_000)
         _check_range("--repeats", self.repeats, 1, 1_000_000)
+        _check_range("--pictures", self.pictures, 1, 1_000_000)
 
 
 @dataclass(frozen=True)

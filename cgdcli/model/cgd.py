@@ -72,12 +72,12 @@ class CGD(nn.Module):
         letters, p = self.config.descriptors, self.config.gem_p
         with torch.autocast(feature_map.device.type, enabled=False):
             pooled = [pool(feature_map, letter, p=p) for letter in letters]
-            parts = [self._branch(i, vector) for i, vector in enumerate(pooled)]
+            parts = [self.branch(i, vector) for i, vector in enumerate(pooled)]
             embedding = F.normalize(torch.cat(parts, dim=1))
             logits = self.classifier(pooled[0]) if self.classifier is not None else None
         return CGDOutput(embedding, logits)
 
-    def _branch(self, i: int, vector: Tensor) -> Tensor:
+    def branch(self, i: int, vector: Tensor) -> Tensor:
         """A pooled descriptor (B, C) to its unit block (B, D/n)."""
         if not self.branches:
             return F.normalize(vector)

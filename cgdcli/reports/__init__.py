@@ -13,20 +13,33 @@ from cgdcli.reports.conversion import (
     PlannedEntry,
 )
 from cgdcli.reports.inspection import InspectReport
-from cgdcli.reports.profile import ProfileReport, StageProfile
+from cgdcli.reports.latency import FolderReport, LatencyReport, MachinePeaks, StageSpeed
+from cgdcli.reports.profile import (
+    CompareReport,
+    Counts,
+    LayerProfile,
+    ProfileReport,
+    StageProfile,
+)
 from cgdcli.reports.retrieval import EmbedReport, Hit, QueryHits, RecallReport, SearchReport
 from cgdcli.reports.training import EpochReport, StartReport, StepReport, TrainReport
 from cgdcli.reports.trial import ReadingScore, TrialReport
 
 __all__ = [
+    "CompareReport",
     "ConversionPlan",
     "ConversionReport",
+    "Counts",
     "DataBaseReport",
     "EmbedReport",
     "EpochReport",
     "ExportReport",
+    "FolderReport",
     "Hit",
     "InspectReport",
+    "LatencyReport",
+    "LayerProfile",
+    "MachinePeaks",
     "ModelInfo",
     "PlannedEntry",
     "ProfileReport",
@@ -37,6 +50,7 @@ __all__ = [
     "SearchReport",
     "SkippedImage",
     "StageProfile",
+    "StageSpeed",
     "StartReport",
     "StepReport",
     "TrainReport",
