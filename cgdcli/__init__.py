@@ -13,38 +13,54 @@ _HOMES = {
     "CGD": "cgdcli.model.cgd",
     "CGDConfig": "cgdcli.config",
     "CGDError": "cgdcli.errors",
+    "ConvertConfig": "cgdcli.config",
     "EmbedConfig": "cgdcli.config",
     "EmbeddingIndex": "cgdcli.index.store",
     "ProfileConfig": "cgdcli.config",
     "TrainConfig": "cgdcli.config",
     "Transform": "cgdcli.config",
+    "TrialConfig": "cgdcli.config",
+    "compare_files": "cgdcli.inspection",
+    "compare_models": "cgdcli.profiling",
+    "convert_data_base": "cgdcli.conversion",
     "convert_weights": "cgdcli.conversion",
     "embed_images": "cgdcli.embedding",
     "evaluate": "cgdcli.evaluation",
+    "export_weights": "cgdcli.conversion",
     "inspect_file": "cgdcli.inspection",
     "load_model": "cgdcli.weights.loading",
+    "plan_conversion": "cgdcli.conversion",
     "profile_model": "cgdcli.profiling",
     "search_images": "cgdcli.retrieval",
     "train": "cgdcli.training.loop",
+    "try_readings": "cgdcli.conversion",
 }
 __all__ = [*sorted(_HOMES), "__version__"]  # noqa: PLE0604
 
 if TYPE_CHECKING:
     from cgdcli.config import (  # noqa: F401
         CGDConfig,
+        ConvertConfig,
         EmbedConfig,
         ProfileConfig,
         TrainConfig,
         Transform,
+        TrialConfig,
     )
-    from cgdcli.conversion import convert_weights  # noqa: F401
+    from cgdcli.conversion import (  # noqa: F401
+        convert_data_base,
+        convert_weights,
+        export_weights,
+        plan_conversion,
+        try_readings,
+    )
     from cgdcli.embedding import embed_images  # noqa: F401
     from cgdcli.errors import CGDError  # noqa: F401
     from cgdcli.evaluation import evaluate  # noqa: F401
     from cgdcli.index.store import EmbeddingIndex  # noqa: F401
-    from cgdcli.inspection import inspect_file  # noqa: F401
+    from cgdcli.inspection import compare_files, inspect_file  # noqa: F401
     from cgdcli.model.cgd import CGD  # noqa: F401
-    from cgdcli.profiling import profile_model  # noqa: F401
+    from cgdcli.profiling import compare_models, profile_model  # noqa: F401
     from cgdcli.retrieval import search_images  # noqa: F401
     from cgdcli.training.loop import train  # noqa: F401
     from cgdcli.weights.loading import load_model  # noqa: F401

@@ -1,11 +1,18 @@
 """`cgd convert-weights`: a foreign weights file becomes a cgd checkpoint, or the other way."""
 
-import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from cgdcli.cli.convert_uses import (
+    convert,
+    data_base,
+    export,
+    is_data_base,
+    show_plan,
+    try_out,
+)
 from cgdcli.cli.options import (
     ForceOption,
     JsonOption,
@@ -25,10 +32,7 @@ from cgdcli.config import (
     Transform,
     TrialConfig,
 )
-from cgdcli.errors import CheckpointError, ConfigError, MismatchError
-
-if TYPE_CHECKING:
-    from cgdcli.reports import ConversionPlan
+from cgdcli.errors import ConfigError
 
 _NUMBERS = "Three numbers, such as 0.485,0.456,0.406."
 
@@ -142,38 +146,24 @@ def convert_weights(
     _refuse_idle(context, trying=trying, plan=plan, to=to)
     if trying:
         trial = TrialConfig(pictures=pictures, device=device)
-        _try(out, old, said, embedder, try_on, against, trial, as_json=as_json)
+        try_out(out, old, said, embedder, try_on, against, trial, as_json=as_json)
         return
     if to is not None:
-        _export(out, old, output, to, said, plan=plan, force=force, as_json=as_json)
+        export(out, old, output, to, said, plan=plan, force=force, as_json=as_json)
         return
     if plan:
-        _show_plan(out, old, said, embedder, as_json=as_json)
+        show_plan(out, old, said, embedder, as_json=as_json)
         return
-    from cgdcli.conversion import convert_weights as convert
-    from cgdcli.conversion import is_data_base_file
-
-    if is_data_base_file(old):
-        _convert_data_base(out, old, output, model, part, force=force, as_json=as_json)
+    if is_data_base(old):
+        data_base(out, old, output, model, part, force=force, as_json=as_json)
         return
-    from cgdcli.views.conversion import conversion_lines, entry_lines
-
     idle = [name for name in _OF_DATA_BASES if was_given(context, name)]
     if idle:
         raise ConfigError(
             f"--{idle[0]} is for a *_data_base.pth; `{old}` holds weights",
             hint=f"leave out --{idle[0]}",
         )
-    with out.byte_progress("converting") as on_progress:
-        report = convert(old, output, said, embedder=embedder, force=force, on_progress=on_progress)
-    _warn_assumed(out, report)
-    if verbose:
-        out.say(*entry_lines(report))
-    if as_json:
-        out.json(report.to_dict())
-        return
-    out.lines(line + "\n" for line in conversion_lines(report))
-    out.say(f"next: cgd embed IMAGES -o feats.npy --model {shlex.quote(str(report.target))}")
+    convert(out, old, output, said, embedder, force=force, as_json=as_json)
 
 
 def _refuse_idle(context: typer.Context, *, trying: bool, plan: bool, to: Foreign | None) -> None:
@@ -195,120 +185,6 @@ def _refuse_idle(context: typer.Context, *, trying: bool, plan: bool, to: Foreig
         if given[name]:
             why = "does not go with --try and --against" if trying else "is for --try and --against"
             raise ConfigError(f"--{name} {why}", hint=f"leave out --{name}")
-
-
-def _show_plan(
-    out: Output, old: Path, said: ConvertConfig, embedder: Path | None, *, as_json: bool
-) -> None:
-    from cgdcli.conversion import plan_conversion
-    from cgdcli.views.conversion import plan_lines, plan_table
-
-    plan = plan_conversion(old, said, embedder=embedder)
-    if as_json:
-        out.json(plan.to_dict())
-    else:
-        out.show(plan_table(plan))
-        out.lines(line + "\n" for line in plan_lines(plan))
-    _warn_assumed(out, plan)
-    if plan.problems:
-        raise CheckpointError(
-            f"`{old}` cannot be converted as it is: {plan.problems[0]}",
-            hint="nothing was written; the plan above names every entry",
-        )
-
-
-def _try(
-    out: Output,
-    old: Path,
-    said: ConvertConfig,
-    embedder: Path | None,
-    folder: Path | None,
-    against: Path | None,
-    trial: TrialConfig,
-    *,
-    as_json: bool,
-) -> None:
-    from cgdcli.conversion import try_readings
-    from cgdcli.views.trial import trial_lines, trial_table
-
-    with out.progress("trying") as on_progress:
-        report = try_readings(
-            old,
-            folder,
-            said,
-            against=against,
-            trial=trial,
-            embedder=embedder,
-            on_progress=on_progress,
-        )
-    if as_json:
-        out.json(report.to_dict())
-    else:
-        out.show(trial_table(report))
-        out.lines(line + "\n" for line in trial_lines(report))
-    if against is not None and not report.decided:
-        raise MismatchError(
-            f"no reading of `{old}` stands out as what made the embeddings of `{against}`: the "
-            f"nearest differs by up to {report.scores[0].max_difference:.1e} in cosine",
-            hint="other weights, other pictures or another transform made them; or take more "
-            "pictures",
-        )
-
-
-def _convert_data_base(
-    out: Output,
-    old: Path,
-    output: Path | None,
-    model: str | None,
-    part: str | None,
-    *,
-    force: bool,
-    as_json: bool,
-) -> None:
-    from cgdcli.conversion import convert_data_base
-    from cgdcli.views.conversion import data_base_lines
-
-    report = convert_data_base(old, output, part=part, model=model, force=force)
-    if as_json:
-        out.json(report.to_dict())
-        return
-    out.lines(line + "\n" for line in data_base_lines(report))
-    out.say(f"next: cgd search row:0 --index {shlex.quote(str(report.target))}")
-
-
-def _export(
-    out: Output,
-    source: Path,
-    target: Path | None,
-    to: Foreign,
-    said: ConvertConfig,
-    *,
-    plan: bool,
-    force: bool,
-    as_json: bool,
-) -> None:
-    from cgdcli.conversion import export_weights
-    from cgdcli.views.conversion import export_lines
-
-    if plan or said != ConvertConfig(strict=said.strict):
-        raise ConfigError(
-            "--to writes a checkpoint as it is; --plan and what is said of a foreign file "
-            "(--descriptors, --stride ...) do not go with it",
-            hint=f"cgd convert-weights {shlex.quote(str(source))} --to {to}",
-        )
-    report = export_weights(source, to, target, strict=said.strict, force=force)
-    if as_json:
-        out.json(report.to_dict())
-    else:
-        out.lines(line + "\n" for line in export_lines(report))
-
-
-def _warn_assumed(out: Output, plan: "ConversionPlan") -> None:
-    if plan.assumed:
-        out.warn(
-            f"the file does not say everything; assumed: {'; '.join(plan.assumed)} "
-            "(say otherwise with the options; measure which fits with --try DIR)"
-        )
 
 
 def _three(name: str, text: str | None) -> tuple[float, float, float] | None:

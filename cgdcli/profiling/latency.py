@@ -16,8 +16,8 @@ from cgdcli.model.cgd import CGD
 from cgdcli.reports import LatencyReport
 
 _ROUNDS = 5
-# Two runs on one noisy machine differ by more than the rounds of either. Widened so far, 19 of 20
-# second runs had their median inside (examples/benchmarks/profile_reproducible.py).
+# Two runs on one noisy machine differ by more than the rounds of either. How many second runs have
+# their median inside is measured by examples/benchmarks/profile_reproducible.py.
 _WIDENED = 0.5
 _AT_LEAST = 0.05
 
@@ -102,8 +102,8 @@ def spread_of_median(seconds: list[float]) -> tuple[float, float]:
     bounds = [round(i * len(seconds) / count) for i in range(count + 1)]
     medians = [statistics.median(seconds[a:b]) for a, b in pairwise(bounds)]
     low, high = min(medians), max(medians)
-    margin = max(_WIDENED * (high - low), _AT_LEAST * statistics.median(seconds))
-    return max(0.0, low - margin), high + margin
+    factor = max((high / low) ** _WIDENED, 1 + _AT_LEAST)
+    return low / factor, high * factor
 
 
 def count_outliers(seconds: list[float]) -> int:

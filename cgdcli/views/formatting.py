@@ -21,5 +21,7 @@ def bytes_text(count: float) -> str:
 
 
 def giga(count: int) -> str:
-    """Billions to two places, or millions to three."""
+    """Billions to two places, or millions to three; 0 as such."""
+    if not count:
+        return "0"
     return f"{count / 1e9:.2f} G" if count >= 1e9 else f"{count / 1e6:.3f} M"

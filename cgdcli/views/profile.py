@@ -89,7 +89,7 @@ def count_lines(report: ProfileReport) -> list[str]:
 def thop_words(counts: Counts) -> str:
     """Its early 2020 figure, which papers quote, and its newest."""
     figures = list(counts.thop.values())
-    return f"{figures[2] / 1e9:.2f} G (2020) or {figures[3] / 1e9:.2f} G (newest)"
+    return f"{figures[2] / 1e9:.4g} G (2020) or {figures[3] / 1e9:.4g} G (newest)"
 
 
 def latency_lines(report: ProfileReport) -> list[str]:

@@ -46,6 +46,11 @@ def damaged(path: Path, found: str) -> CheckpointError:
 
 def _check_entries(path: Path, entries: list[zipfile.ZipInfo]) -> None:
     size = path.stat().st_size
+    if any(Path(entry.filename).parts[1:2] == ("code",) for entry in entries):
+        raise CheckpointError(
+            f"`{path}` is a TorchScript archive, which is a program; only plain tensors are read",
+            hint="if you trust it: torch.save(torch.jit.load(FILE).state_dict(), 'plain.pth')",
+        )
     packed = [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]
     if packed:
         raise CheckpointError(

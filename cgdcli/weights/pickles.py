@@ -4,11 +4,9 @@ import pickle
 import pickletools
 import re
 import shlex
-import tarfile
+import zipfile
 from pathlib import Path
-from typing import BinaryIO
-
-from torch.serialization import get_unsafe_globals_in_checkpoint
+from typing import IO
 
 from cgdcli.errors import CheckpointError
 
@@ -18,6 +16,14 @@ _PICKLES = 5
 _ORDINARY = re.compile(
     r"collections\.OrderedDict|torch\._utils\._rebuild_\w+|torch\.\w*Storage|torch\.storage\.\w+"
     r"|torch\.(?:float|double|half|bfloat|int|u?int|long|short|bool)\w*|torch\.(?:device|Size)"
+    r"|(?:builtins|__builtin__)\.(?:set|frozenset)"
+)
+# No training script saves these: a file that names one is an attack, and no way on is offered.
+_HOSTILE = re.compile(
+    r"(?:os|posix|nt|subprocess|pty|shutil|socket|ctypes|runpy|importlib|webbrowser|code|commands"
+    r"|urllib|http|requests|pip|timeit|pdb|bdb|asyncio)\b.*"
+    r"|(?:builtins|__builtin__)\.(?:eval|exec|compile|open|getattr|setattr|apply|execfile|input"
+    r"|__import__|globals|breakpoint)"
 )
 # Values that training scripts save beside the weights; everything else is a class of a network.
 _EXTRAS = re.compile(
@@ -28,14 +34,17 @@ _EXTRAS = re.compile(
 
 def refusal(path: Path) -> CheckpointError | None:
     """The error for a file that names code, or None if it names none that can be told."""
-    if tarfile.is_tarfile(path):
-        return CheckpointError(
-            f"`{path}` is a tar archive, as PyTorch before 0.2 wrote; reading one runs code",
-            hint="load it with the PyTorch that wrote it and save model.state_dict() again",
-        )
     names = blocked_names(path)
     if not names:
         return None
+    hostile = [name for name in names if _HOSTILE.fullmatch(name)]
+    if hostile:
+        return CheckpointError(
+            f"`{path}` is a pickle that would run {', '.join(hostile)} when loaded; nothing of it "
+            "was executed",
+            hint="no training writes that: do not load it anywhere, and get the weights from "
+            "another source",
+        )
     return CheckpointError(
         f"`{path}` is a pickle that wants to run code ({', '.join(names)}); only plain tensors "
         "are read, nothing was executed",
@@ -45,20 +54,22 @@ def refusal(path: Path) -> CheckpointError | None:
 
 def blocked_names(path: Path) -> list[str]:
     """Classes and functions that the pickle in a file names, beyond those of plain tensors."""
-    with path.open("rb") as stream:
-        if stream.read(2) == b"PK":
-            try:
-                names = set(get_unsafe_globals_in_checkpoint(str(path)))
-            except Exception:
-                # On damaged archives it raises nearly everything; those are told of elsewhere.
-                return []
-        else:
-            stream.seek(0)
+    names: set[str] = set()
+    if zipfile.is_zipfile(path):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                for name in archive.namelist():
+                    if Path(name).name == "data.pkl":
+                        names |= _names_in(archive.open(name))
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError):
+            pass  # a damaged archive is told of elsewhere
+    else:
+        with path.open("rb") as stream:
             names = _names_in(stream)
     return sorted(name for name in names if not _ORDINARY.fullmatch(name))
 
 
-def _names_in(stream: BinaryIO) -> set[str]:
+def _names_in(stream: IO[bytes]) -> set[str]:
     """Globals of the pickles at the start of a stream, by their opcodes alone."""
     names: set[str] = set()
     for _ in range(_PICKLES):
@@ -66,7 +77,7 @@ def _names_in(stream: BinaryIO) -> set[str]:
         memo: dict[int, str] = {}
         try:
             for opcode, argument, _ in pickletools.genops(stream):
-                if opcode.name == "GLOBAL" and isinstance(argument, str):
+                if opcode.name in ("GLOBAL", "INST") and isinstance(argument, str):
                     names.add(argument.replace(" ", "."))
                 elif opcode.name == "STACK_GLOBAL" and len(strings) > 1:
                     names.add(f"{strings[-2]}.{strings[-1]}")
@@ -83,14 +94,15 @@ def _names_in(stream: BinaryIO) -> set[str]:
 
 def _way_on(path: Path, names: list[str]) -> str:
     """How to get at the tensors, for someone who trusts the file."""
-    load = f"torch.load({str(path)!r}, weights_only=False, map_location='cpu')"
-    if all(_EXTRAS.match(name) for name in names):
-        what = f"{load}['state_dict']"
-        where = "if you trust it (better in a container without network)"
-    else:
-        what = f"{load}.state_dict()"
+    script = (
+        f"import torch; d = torch.load({str(path)!r}, weights_only=False, map_location='cpu'); "
+        "d = d.get('state_dict', d.get('model', d)) if isinstance(d, dict) else d; "
+        "d = getattr(d, 'state_dict', lambda: d)(); "
+        "torch.save({k: v for k, v in d.items() if torch.is_tensor(v)}, 'plain.pth')"
+    )
+    where = "if you trust it (better in a container without network)"
+    if not all(_EXTRAS.match(name) for name in names):
         where = "if you trust it, where its code is installed (better without network)"
-    script = f"import torch; torch.save({what}, 'plain.pth')"
     plain = not set(script) & set('"$`!\\')
     quoted = f'"{script}"' if plain else shlex.quote(script)
     return f"{where}, run: python -c {quoted}; then convert plain.pth"

@@ -23,6 +23,7 @@ from cgdcli.errors import CheckpointError
 from cgdcli.files import OnBytes
 from cgdcli.weights.archives import check_archive, damaged
 from cgdcli.weights.header import MAX_HEADER_BYTES, read_header
+from cgdcli.weights.other_files import other_kind
 from cgdcli.weights.pickles import refusal
 
 _SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-\d{5}\.safetensors")
@@ -139,6 +140,8 @@ def _present(index: Path, shard: Path) -> Path:
 
 def _read_torch(path: Path, on_progress: OnBytes | None, *, check_bytes: bool) -> Any:
     zipped = zipfile.is_zipfile(path)
+    if not zipped and (other := other_kind(path)):
+        raise other
     if zipped:
         check_archive(path, on_progress, check_bytes=check_bytes)
     try:

@@ -207,7 +207,9 @@ def test_nothing_to_try_on_is_refused(scene):
 def test_broken_pictures_are_skipped_and_named(scene, folder):
     shutil.copytree(scene / "data", folder / "data")
     (folder / "data" / "c0" / "0.png").write_bytes(b"no picture")
-    report = try_readings(scene / "old.pth", folder / "data", replace(SAID, stride=StrideMode.layer4))
+    report = try_readings(
+        scene / "old.pth", folder / "data", replace(SAID, stride=StrideMode.layer4)
+    )
     assert [s.path for s in report.skipped] == [str(folder / "data" / "c0" / "0.png")]
     assert report.pictures == 23
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from reference import PICTURES, config_state_dict, noise, outputs
 
-from cgdcli.config import TrainConfig
+from cgdcli.config import ConvertConfig, TrainConfig
 from cgdcli.conversion import convert_weights
 from cgdcli.model.cgd import freeze_batch_norm, normalize_pixels
 from cgdcli.training.losses import batch_hard_triplet, smoothed_cross_entropy
@@ -86,7 +86,7 @@ def test_training_steps(case, tmp_path):
     from cgdcli.images.transforms import eval_pixels
 
     torch.save(config_state_dict(case), tmp_path / "old.pth")
-    convert_weights(tmp_path / "old.pth", descriptors=case["gd_config"])
+    convert_weights(tmp_path / "old.pth", config=ConvertConfig(case["gd_config"]))
     model = load_model(tmp_path / "old.safetensors")
     config = TrainConfig(smoothing=0.1, temperature=0.5, margin=0.1, learning_rate=1e-4)
     model.train()
