@@ -88,3 +88,20 @@ def in_toy(toy, monkeypatch):
     """The toy, with its folder as the current one; to be read only."""
     monkeypatch.chdir(toy.folder)
     return toy
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium of the system; pages are looked at in nothing else."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        reason = "no Chromium on this machine (Debian: apt-get install chromium)"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking",
+             "--disable-component-update", "--disable-sync", "--no-first-run"]  # fmt: skip
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=quiet)
+        yield started
+        started.close()

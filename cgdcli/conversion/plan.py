@@ -16,6 +16,7 @@ from cgdcli.reports import ConversionPlan, PlannedEntry
 from cgdcli.weights.checkpoint import shared_groups
 from cgdcli.weights.foreign import Entry, ForeignWeights, examine_foreign
 from cgdcli.weights.header import read_header
+from cgdcli.weights.wrappers import PROFILER_REASON
 
 _CLASSIFIER = (
     *(f"classifier.batch_norm.{n}" for n in ("weight", "bias", "running_mean", "running_var")),
@@ -174,7 +175,10 @@ def _clash(tensor: Tensor, place: Tensor | None) -> str:
 
 
 def _shared(weights: ForeignWeights) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(group) for group in shared_groups(weights.sources))
+    """Groups of entries that are one tensor; a profiler's counters may share what they like."""
+    counters = {entry.source for entry in weights.entries if entry.rule == PROFILER_REASON}
+    others = {name: t for name, t in weights.sources.items() if name not in counters}
+    return tuple(tuple(group) for group in shared_groups(others))
 
 
 def _problems(plan: ConversionPlan) -> tuple[str, ...]:

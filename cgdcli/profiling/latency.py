@@ -13,6 +13,7 @@ import torch
 from cgdcli.config import ProfileConfig
 from cgdcli.engines.torch_engine import TorchEngine, torch_device
 from cgdcli.model.cgd import CGD
+from cgdcli.profiling.lending import lent
 from cgdcli.reports import LatencyReport
 
 _ROUNDS = 5
@@ -25,18 +26,14 @@ _AT_LEAST = 0.05
 def measure_latency(model: CGD, batch_size: int, config: ProfileConfig) -> LatencyReport:
     """Time `model.embed` on grey pictures; the model is left where and as it was."""
     device = torch_device(config.device)
-    home = next(model.parameters()).device
     size = model.config.transform.image_size
     pixels = torch.full((batch_size, size, size, 3), 128, dtype=torch.uint8)
-    model.to(device)
-    try:
+    with lent(model, device):
         _reset_peak(device)
         seconds = time_passes(
             lambda: model.embed(pixels), device, repeats=config.repeats, warmup=config.warmup
         )
         peak, whose = _peak(device)
-    finally:
-        model.to(home)
     low, high = spread_of_median(seconds)
     median = statistics.median(seconds)
     return LatencyReport(

@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from cgdcli.config import ProfileConfig
-from cgdcli.engines.torch_engine import TorchEngine
+from cgdcli.engines.torch_engine import TorchEngine, torch_device
 from cgdcli.errors import DatasetError, ImageError
 from cgdcli.images.decoding import read_image
 from cgdcli.images.finding import find_images
 from cgdcli.images.loading import worker_count
 from cgdcli.images.transforms import eval_pixels
 from cgdcli.model.cgd import CGD
+from cgdcli.profiling.lending import lent
 from cgdcli.reports import FolderReport, SkippedImage
 from cgdcli.streaming import embed_files, nothing_readable
 
@@ -30,19 +31,16 @@ def profile_folder(model: CGD, folder: Path, config: ProfileConfig) -> FolderRep
         )
     places = np.unique(np.linspace(0, len(files) - 1, config.pictures).round().astype(int))
     chosen = [files[i] for i in places]
-    home = next(model.parameters()).device
-    engine = TorchEngine(model, config.device)
     batch_size = max(config.batch_sizes)
-    size = model.config.transform.image_size
-    engine.embed(np.full((1, size, size, 3), 128, np.uint8))  # the first pass is never typical
-    parts, skipped = _one_by_one(engine, chosen)
-    if not len(parts):
-        raise nothing_readable(len(chosen), skipped)
-    started = time.perf_counter()
-    for batch in embed_files(engine, chosen, batch_size=batch_size, workers=0):
-        assert batch.rows is not None
-    rate = len(parts) / (time.perf_counter() - started)
-    model.to(home)
+    with lent(model, torch_device(config.device)):
+        engine = TorchEngine(model, config.device)
+        parts, skipped = _one_by_one(engine, chosen)
+        if not len(parts):
+            raise nothing_readable(len(chosen), skipped)
+        started = time.perf_counter()
+        for _ in embed_files(engine, chosen, batch_size=batch_size, workers=0):
+            pass
+        rate = len(parts) / (time.perf_counter() - started)
     decode, transform, forward = parts.mean(0).tolist()
     return FolderReport(
         folder=str(folder),
@@ -65,6 +63,7 @@ def _one_by_one(
 ) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.float64]], list[SkippedImage]]:
     """Seconds of decode, transform and forward (N, 3), and the pictures that cannot be read."""
     size = engine.config.transform.image_size
+    engine.embed(np.full((1, size, size, 3), 128, np.uint8))  # the first pass is never typical
     parts: list[tuple[float, float, float]] = []
     skipped: list[SkippedImage] = []
     for file in files:

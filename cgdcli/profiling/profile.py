@@ -9,9 +9,9 @@ from cgdcli.config import CGDConfig, ProfileConfig
 from cgdcli.model.cgd import CGD
 from cgdcli.profiling.counting import count_network
 from cgdcli.profiling.latency import measure_latency
-from cgdcli.profiling.machine import machine_peaks, stage_speeds
+from cgdcli.profiling.machine import machine_name, measure_roofline
 from cgdcli.profiling.pictures import profile_folder
-from cgdcli.reports import CompareReport, MachinePeaks, ProfileReport
+from cgdcli.reports import CompareReport, MachinePeaks, ProfileReport, StageSpeed
 from cgdcli.streaming import Model, as_model
 
 
@@ -24,37 +24,31 @@ def profile_model(
         model: a `CGD`, a `CGDConfig` (random weights: costs do not depend on them), or what
             `weights.loading.load_model` takes.
     """
-    return _profile(model, config or ProfileConfig(), None)
+    config = config or ProfileConfig()
+    network = _random_network(model) if isinstance(model, CGDConfig) else as_model(model)
+    counts = count_network(network.config)
+    latency = tuple(measure_latency(network, size, config) for size in config.batch_sizes)
+    peaks: MachinePeaks | None = None
+    speeds: tuple[StageSpeed, ...] = ()
+    if config.roofline:
+        peaks, speeds = measure_roofline(network, counts, max(config.batch_sizes), config)
+    return ProfileReport(
+        config=network.config.to_dict(),
+        embedding_dim=network.embedding_dim,
+        machine=machine_name(config),
+        counts=counts,
+        latency=latency,
+        peaks=peaks,
+        speeds=speeds,
+        folder=profile_folder(network, Path(config.images), config) if config.images else None,
+    )
 
 
 def compare_models(
     models: Mapping[str, Model | CGDConfig], config: ProfileConfig | None = None
 ) -> CompareReport:
     """Profile several networks, by name, one after the other on the same machine."""
-    config = config or ProfileConfig()
-    peaks = machine_peaks(config) if config.roofline else None
-    return CompareReport({name: _profile(model, config, peaks) for name, model in models.items()})
-
-
-def _profile(
-    model: Model | CGDConfig, config: ProfileConfig, peaks: MachinePeaks | None
-) -> ProfileReport:
-    network = _random_network(model) if isinstance(model, CGDConfig) else as_model(model)
-    counts = count_network(network.config)
-    latency = tuple(measure_latency(network, size, config) for size in config.batch_sizes)
-    if config.roofline:
-        peaks = peaks or machine_peaks(config)
-    return ProfileReport(
-        config=network.config.to_dict(),
-        embedding_dim=network.embedding_dim,
-        counts=counts,
-        latency=latency,
-        peaks=peaks,
-        speeds=stage_speeds(network, counts, peaks, max(config.batch_sizes), config)
-        if peaks
-        else (),
-        folder=profile_folder(network, Path(config.images), config) if config.images else None,
-    )
+    return CompareReport({name: profile_model(model, config) for name, model in models.items()})
 
 
 def _random_network(config: CGDConfig) -> CGD:

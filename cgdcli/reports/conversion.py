@@ -34,7 +34,7 @@ class ConversionPlan(Report):
     Attributes:
         missing: entries of the network that the file lacks, with their shapes in words.
         filled: counters (`num_batches_tracked`) that old files lack and that start at 0.
-        shared: groups of entries that are one tensor in the file, by its names.
+        shared: groups of entries that are one tensor in the file, by its names, a profiler's aside.
         upcast: entries stored in half or double precision, float32 afterwards.
         config: of the network; None where it cannot be told.
         assumed: what the source does not say and was taken by convention, in words.

@@ -78,6 +78,7 @@ class ProfileReport(Report):
     """What a network costs: counts, and what was measured here.
 
     Attributes:
+        machine: processor, or GPU, and PyTorch's version.
         latency: one for each batch size.
         peaks, speeds: of the roofline; None and empty where it was not asked for.
         folder: decode, transform and forward on a folder; None where none was named.
@@ -85,6 +86,7 @@ class ProfileReport(Report):
 
     config: dict[str, Any]
     embedding_dim: int
+    machine: str
     counts: Counts
     latency: tuple[LatencyReport, ...]
     peaks: MachinePeaks | None = None

@@ -1,7 +1,8 @@
 """Bars as inline SVG, and the frame of a page: self-contained, light and dark, no script."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
+from math import ceil, floor, log, log10
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #ffffff; --soft: #5b6470;
@@ -19,6 +20,7 @@ p { margin: .4rem 0; overflow-wrap: anywhere; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
 th, td { padding: .3rem .7rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
+th { white-space: normal; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 dl.bars { display: grid; grid-template-columns: max-content 1fr max-content; gap: .3rem .8rem;
   margin: .5rem 0; align-items: center; font-size: .9rem; }
@@ -26,7 +28,13 @@ dl.bars dt { grid-column: 1; } dl.bars dd { margin: 0; }
 dl.bars dd.value { font-variant-numeric: tabular-nums; text-align: right; }
 dl.bars svg { display: block; width: 100%; height: .9rem; }
 rect.track { fill: var(--track); } rect.bar { fill: var(--bar); }
-@media (max-width: 30rem) { dl.bars { grid-template-columns: 1fr max-content; gap: .1rem .6rem; }
+td.prose { white-space: normal; text-align: left; min-width: 16rem; }
+figure { margin: .5rem 0; } figure svg { width: 100%; height: auto; max-width: 44rem; }
+figure text { fill: var(--ink); font-size: 13px; } figure text.soft { fill: var(--soft); }
+figure .roof { fill: none; stroke: var(--soft); stroke-width: 2; }
+figure .axis { stroke: var(--line); } figure circle { fill: var(--bar); }
+@media (max-width: 30rem) { dl.bars { grid-auto-flow: row dense; gap: .1rem .6rem;
+  grid-template-columns: 1fr max-content; }
   dl.bars dd.chart { grid-column: 1 / -1; grid-row: auto; margin-bottom: .4rem; }
   dl.bars dt { grid-column: 1; } dl.bars dd.value { grid-column: 2; } }
 """
@@ -68,12 +76,16 @@ def bars(values: Sequence[tuple[str, float, str]]) -> str:
     return f'<dl class="bars">\n{chr(10).join(rows)}\n</dl>'
 
 
-def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table that scrolls by itself where the screen is narrow."""
+def table(titles: Sequence[str], rows: Sequence[Sequence[str]], *, prose: bool = False) -> str:
+    """A table that scrolls by itself where the screen is narrow.
+
+    Args:
+        prose: the last column is words, which may take several lines.
+    """
     head = "".join(f'<th scope="col">{escape(title)}</th>' for title in titles)
     lines = [
         f'<tr><th scope="row">{escape(first)}</th>'
-        + "".join(f"<td>{escape(cell)}</td>" for cell in rest)
+        + "".join(_cell(cell, prose and i == len(rest)) for i, cell in enumerate(rest, 1))
         + "</tr>"
         for first, *rest in rows
     ]
@@ -81,3 +93,86 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n<tbody>'
         f"{chr(10).join(lines)}</tbody></table></div>"
     )
+
+
+def roofline_chart(
+    points: Sequence[tuple[str, float, float]], gflops: float, gigabytes: float
+) -> str:
+    """Log-log: the roof of `gflops` (GFLOP/s) and `gigabytes` (GB/s), and what was achieved.
+
+    Args:
+        points: (name, FLOPs per byte, GFLOP/s).
+    """
+    ridge = gflops / gigabytes
+    low_x = min([ridge, *(x for _, x, _ in points)]) / 2
+    high_x = max([ridge, *(x for _, x, _ in points)]) * 2
+    low_y = min([gflops, *(y for _, _, y in points)]) / 2
+    high_y = max([gflops, *(y for _, _, y in points)]) * 1.6
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return _along(x, low_x, high_x, 60, 680), _along(y, low_y, high_y, 330, 14)
+
+    start = max(low_x, low_y / gigabytes)
+    roof = [at(start, start * gigabytes), at(ridge, gflops), at(high_x, gflops)]
+    parts = [_ticks(low_x, high_x, low_y, high_y, at)]
+    parts.append(
+        f'<polyline class="roof" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in roof)}"/>'
+    )
+    parts.append(f'<text class="soft" x="68" y="28">the roof: {gflops:.0f} GFLOP/s, ')
+    parts.append(f"left of the bend {gigabytes:.1f} GB/s</text>")
+    parts += _labelled([(name, *at(x, y)) for name, x, y in points])
+    return (
+        '<figure><svg viewBox="0 0 700 375" role="img" aria-label="Roofline: GFLOP/s over FLOPs '
+        f'per byte">{"".join(parts)}</svg></figure>'
+    )
+
+
+def _labelled(points: Sequence[tuple[str, float, float]]) -> list[str]:
+    """Dots with their names below them, each name as high as those beside it leave room for."""
+    parts, taken = [], list[tuple[float, float, float]]()
+    for name, x, y in sorted(points, key=lambda point: (-point[2], point[1])):
+        half, row = 4.0 * len(name), y + 20
+        while any(abs(row - r) < 15 and abs(x - c) < half + h for c, r, h in taken):
+            row += 15
+        taken.append((x, row, half))
+        parts.append(
+            f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{y:.1f}" y2="{row - 11:.1f}"/>'
+        )
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5"/>')
+        parts.append(f'<text x="{x:.1f}" y="{row:.1f}" text-anchor="middle">{escape(name)}</text>')
+    return parts
+
+
+def _ticks(
+    low_x: float,
+    high_x: float,
+    low_y: float,
+    high_y: float,
+    at: Callable[[float, float], tuple[float, float]],
+) -> str:
+    """A line and a number at every power of ten, and what the axes are."""
+    parts = []
+    for power in range(floor(log10(low_x)), ceil(log10(high_x)) + 1):
+        if low_x <= 10.0**power <= high_x:
+            x, _ = at(10.0**power, low_y)
+            parts.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="14" y2="330"/>')
+            parts.append(f'<text class="soft" x="{x:.1f}" y="346" text-anchor="middle">')
+            parts.append(f"{10.0**power:g}</text>")
+    for power in range(floor(log10(low_y)), ceil(log10(high_y)) + 1):
+        if low_y <= 10.0**power <= high_y:
+            _, y = at(low_x, 10.0**power)
+            parts.append(f'<line class="axis" x1="60" x2="680" y1="{y:.1f}" y2="{y:.1f}"/>')
+            parts.append(f'<text class="soft" x="54" y="{y + 4:.1f}" text-anchor="end">')
+            parts.append(f"{10.0**power:g}</text>")
+    parts.append('<text class="soft" x="680" y="366" text-anchor="end">FLOPs per byte</text>')
+    parts.append('<text class="soft" x="60" y="366">GFLOP/s upwards, both logarithmic</text>')
+    return "".join(parts)
+
+
+def _along(value: float, low: float, high: float, start: float, end: float) -> float:
+    """The place of a value on a logarithmic axis."""
+    return start + (end - start) * log(value / low) / log(high / low)
+
+
+def _cell(text: str, prose: bool) -> str:
+    return f'<td class="prose">{escape(text)}</td>' if prose else f"<td>{escape(text)}</td>"

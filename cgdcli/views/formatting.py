@@ -11,6 +11,11 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def milliseconds(seconds: float) -> str:
+    """12.3 ms; 45 µs below one."""
+    return f"{1000 * seconds:.1f} ms" if seconds >= 1e-3 else f"{1e6 * seconds:.0f} µs"
+
+
 def bytes_text(count: float) -> str:
     """1.5 MB: decimal units."""
     for unit in ("B", "kB", "MB", "GB"):

@@ -12,8 +12,9 @@ from cgdcli.reports import (
     LatencyReport,
     LayerProfile,
     ProfileReport,
+    StageSpeed,
 )
-from cgdcli.views.formatting import bytes_text, duration, giga
+from cgdcli.views.formatting import bytes_text, duration, giga, milliseconds
 from cgdcli.words import counted
 
 
@@ -35,7 +36,8 @@ def profile_table(report: ProfileReport, layers: list[LayerProfile]) -> Renderab
 
 def compare_table(report: CompareReport) -> RenderableType:
     """Networks side by side; latency is that of the first batch size."""
-    first = next(iter(report.profiles.values())).latency[0]
+    profile = next(iter(report.profiles.values()))
+    first, machine = profile.latency[0], profile.machine
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("network")
     for title in ("parameters", "MACs", "activations", "median", "p95", "pictures/s", "index"):
@@ -47,16 +49,45 @@ def compare_table(report: CompareReport) -> RenderableType:
             f"{profile.counts.parameters / 1e6:.2f} M",
             giga(profile.counts.macs),
             f"{profile.counts.activations / 1e6:.1f} M",
-            _milliseconds(latency.median_seconds),
-            _milliseconds(latency.p95_seconds),
+            milliseconds(latency.median_seconds),
+            milliseconds(latency.p95_seconds),
             f"{latency.images_per_second:.1f}",
             bytes_text(profile.index_bytes_per_million),
         )
     lines = [
-        f"latency at batch {first.batch_size} on {first.device} ({first.threads} threads), "
-        f"{first.engine} {first.precision}; index: rows of a million pictures; FLOPs are 2 x MACs",
+        f"latency at batch {first.batch_size} on {machine}: {first.device}, {first.threads} "
+        f"threads, {first.engine} {first.precision}; index: rows of a million pictures; FLOPs are "
+        "2 x MACs",
     ]
-    return Group(table, Text("\n".join(lines)))
+    stages = stage_rows(report)
+    return Group(table, Text("\n".join(lines)), *([_stages_table(stages)] if stages else []))
+
+
+def stage_rows(report: CompareReport) -> list[tuple[str, ...]]:
+    """With rooflines: a row of titles, then each stage's time and share of its bound, side by side;
+    branches, which differ, are taken by their letters."""
+    speeds = {n: {s.name: s for s in p.speeds} for n, p in report.profiles.items() if p.speeds}
+    if not speeds:
+        return []
+    batch = max(x.batch_size for x in next(iter(report.profiles.values())).latency)
+    names = dict.fromkeys(name for found in speeds.values() for name in found)
+    cells = [(name, *(_stage_cell(found.get(name)) for found in speeds.values())) for name in names]
+    return [(f"stage, batch {batch}", *speeds), *cells]
+
+
+def _stage_cell(speed: StageSpeed | None) -> str:
+    if speed is None:
+        return "-"
+    return f"{milliseconds(speed.seconds)}, {100 * speed.of_bound:.0f} % ({speed.limited_by})"
+
+
+def _stages_table(rows: list[tuple[str, ...]]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for i, title in enumerate(rows[0]):
+        table.add_column(title, justify="right" if i else "left")
+    for row in rows[1:]:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
 
 
 def network_line(report: ProfileReport) -> str:
@@ -96,18 +127,18 @@ def latency_lines(report: ProfileReport) -> list[str]:
     """How latency was measured, and what stood out."""
     first = report.latency[0]
     lines = [
-        f"latency on {first.device} ({first.threads} threads), {first.engine} {first.precision}, "
-        f"of {first.repeats} passes after {first.warmup}; spread: where another run's median is "
-        "expected",
+        f"latency on {report.machine}: {first.device}, {first.threads} threads, {first.engine} "
+        f"{first.precision}, {first.repeats} passes after {first.warmup} of warm-up; spread: where "
+        "another run's median is expected",
         f"peak memory {bytes_text(max(x.peak_memory_bytes for x in report.latency))} "
         f"({first.peak_memory_of})",
     ]
     for latency in report.latency:
         if latency.outliers:
-            passes = counted(latency.outliers, "pass was an outlier", "passes were outliers")
+            passes = counted(latency.outliers, "outlier", "outliers")
             lines.append(
-                f"batch {latency.batch_size}: {passes}, the slowest "
-                f"{_milliseconds(max(latency.seconds))}; they are in the figures"
+                f"batch {latency.batch_size}: {passes} among the passes, the slowest "
+                f"{milliseconds(max(latency.seconds))}; none is left out of the figures"
             )
     return lines
 
@@ -115,16 +146,20 @@ def latency_lines(report: ProfileReport) -> list[str]:
 def roofline_lines(report: ProfileReport) -> list[str]:
     """What the peaks are, and what limits most of the time."""
     assert report.peaks is not None
+    cached = [speed.name for speed in report.speeds if speed.of_bound > 1]
     total = sum(speed.seconds for speed in report.speeds)
     shares: dict[str, float] = {}
     for speed in report.speeds:
         shares[speed.limited_by] = shares.get(speed.limited_by, 0) + speed.seconds / total
-    words = ", ".join(f"{100 * share:.0f} % by {what}" for what, share in shares.items())
+    words = ", ".join(
+        f"{100 * share:.0f} % by {what}" for what, share in shares.items() if share >= 0.005
+    )
     return [
         f"this machine's peaks: {report.peaks.gflops_per_second:.0f} GFLOP/s and "
         f"{report.peaks.gigabytes_per_second:.1f} GB/s ({report.peaks.how})",
         f"of the time, limited {words} (bound: the roofline at the stage's FLOPs per byte; "
         "overhead: below 30 % of it)",
+        *([f"above 100 %: what {', '.join(cached)} moves stays in the caches"] if cached else []),
     ]
 
 
@@ -137,7 +172,7 @@ def folder_lines(report: FolderReport) -> list[str]:
     }
     total = sum(parts.values())
     split = ", ".join(
-        f"{name} {_milliseconds(seconds)} ({100 * seconds / total:.0f} %)"
+        f"{name} {milliseconds(seconds)} ({100 * seconds / total:.0f} %)"
         for name, seconds in parts.items()
     )
     lines = [
@@ -194,13 +229,13 @@ def _latency_table(latencies: tuple[LatencyReport, ...]) -> Table:
     for title in ("batch", "median", "spread", "p95", "p99", "pictures/s"):
         table.add_column(title, justify="right")
     for latency in latencies:
-        spread = f"{1000 * latency.low_seconds:.1f} to {1000 * latency.high_seconds:.1f} ms"
+        spread = f"{milliseconds(latency.low_seconds)} to {milliseconds(latency.high_seconds)}"
         table.add_row(
             str(latency.batch_size),
-            _milliseconds(latency.median_seconds),
+            milliseconds(latency.median_seconds),
             spread,
-            _milliseconds(latency.p95_seconds),
-            _milliseconds(latency.p99_seconds),
+            milliseconds(latency.p95_seconds),
+            milliseconds(latency.p99_seconds),
             f"{latency.images_per_second:.1f}",
         )
     return table
@@ -215,7 +250,7 @@ def _roofline_table(report: ProfileReport) -> Table:
     for speed in report.speeds:
         table.add_row(
             speed.name,
-            _milliseconds(speed.seconds),
+            milliseconds(speed.seconds),
             f"{speed.gflops_per_second:.1f}",
             f"{speed.gigabytes_per_second:.1f}",
             f"{speed.intensity:.1f}",
@@ -223,7 +258,3 @@ def _roofline_table(report: ProfileReport) -> Table:
             speed.limited_by,
         )
     return table
-
-
-def _milliseconds(seconds: float) -> str:
-    return f"{1000 * seconds:.1f} ms"

@@ -1,14 +1,15 @@
 """A profile, or a comparison of several, as one self-contained page."""
 
 from cgdcli.reports import CompareReport, ProfileReport
-from cgdcli.views.charts import bars, heading, page, paragraphs, table
-from cgdcli.views.formatting import bytes_text, giga
+from cgdcli.views.charts import bars, heading, page, paragraphs, roofline_chart, table
+from cgdcli.views.formatting import bytes_text, giga, milliseconds
 from cgdcli.views.profile import (
     count_lines,
     folder_lines,
     latency_lines,
     network_line,
     roofline_lines,
+    stage_rows,
 )
 
 
@@ -50,7 +51,7 @@ def profile_page(report: ProfileReport | CompareReport) -> str:
             heading("Pictures of a folder"),
             bars(
                 [
-                    (name, seconds, f"{1000 * seconds:.1f} ms")
+                    (name, seconds, milliseconds(seconds))
                     for name, seconds in (
                         ("decode", f.decode_seconds),
                         ("transform", f.transform_seconds),
@@ -79,7 +80,7 @@ def _counts(report: ProfileReport) -> str:
     c = report.counts
     total = f"{c.parameters:,}", giga(c.macs), giga(c.flops), f"{c.activations:,}", ""
     titles = ("stage", "output", "parameters", "MACs", "FLOPs", "activations", "not counted")
-    return table(titles, [*rows, ("all", "", *total)])
+    return table(titles, [*rows, ("all", "", *total)], prose=True)
 
 
 def _latency(report: ProfileReport) -> str:
@@ -88,10 +89,10 @@ def _latency(report: ProfileReport) -> str:
         [
             (
                 str(x.batch_size),
-                f"{1000 * x.median_seconds:.1f} ms",
-                f"{1000 * x.low_seconds:.1f} to {1000 * x.high_seconds:.1f} ms",
-                f"{1000 * x.p95_seconds:.1f} ms",
-                f"{1000 * x.p99_seconds:.1f} ms",
+                milliseconds(x.median_seconds),
+                f"{milliseconds(x.low_seconds)} to {milliseconds(x.high_seconds)}",
+                milliseconds(x.p95_seconds),
+                milliseconds(x.p99_seconds),
                 f"{x.images_per_second:.1f}",
                 str(x.outliers),
             )
@@ -101,11 +102,19 @@ def _latency(report: ProfileReport) -> str:
 
 
 def _roofline(report: ProfileReport) -> list[str]:
+    assert report.peaks is not None
+    peaks = report.peaks
     return [
+        heading("Roofline"),
+        roofline_chart(
+            [(s.name, s.intensity, s.gflops_per_second) for s in report.speeds if s.flops],
+            peaks.gflops_per_second,
+            peaks.gigabytes_per_second,
+        ),
         heading("Time by stage, and what limits it"),
         bars(
             [
-                (s.name, s.seconds, f"{1000 * s.seconds:.1f} ms, {s.limited_by}")
+                (s.name, s.seconds, f"{milliseconds(s.seconds)}, {s.limited_by}")
                 for s in report.speeds
             ]
         ),
@@ -114,7 +123,7 @@ def _roofline(report: ProfileReport) -> list[str]:
             [
                 (
                     s.name,
-                    f"{1000 * s.seconds:.1f} ms",
+                    milliseconds(s.seconds),
                     f"{s.gflops_per_second:.1f}",
                     f"{s.gigabytes_per_second:.1f}",
                     f"{s.intensity:.1f}",
@@ -138,8 +147,8 @@ def _comparison(report: CompareReport) -> str:
             giga(p.counts.flops),
             f"{p.counts.activations:,}",
             str(p.embedding_dim),
-            f"{1000 * p.latency[0].median_seconds:.1f} ms",
-            f"{1000 * p.latency[0].p95_seconds:.1f} ms",
+            milliseconds(p.latency[0].median_seconds),
+            milliseconds(p.latency[0].p95_seconds),
             f"{p.latency[0].images_per_second:.1f}",
             bytes_text(p.index_bytes_per_million),
         )
@@ -166,5 +175,16 @@ def _comparison(report: CompareReport) -> str:
             heading("Table"),
             table(titles, rows),
             paragraphs(latency_lines(first)[:1]),
+            *_stages(report),
         ],
     )
+
+
+def _stages(report: CompareReport) -> list[str]:
+    rows = stage_rows(report)
+    if not rows:
+        return []
+    return [
+        heading("Time by stage, share of its bound, and what limits it"),
+        table(rows[0], rows[1:]),
+    ]

@@ -40,8 +40,8 @@ def refusal(path: Path) -> CheckpointError | None:
     hostile = [name for name in names if _HOSTILE.fullmatch(name)]
     if hostile:
         return CheckpointError(
-            f"`{path}` is a pickle that would run {', '.join(hostile)} when loaded; nothing of it "
-            "was executed",
+            f"`{path}` is a pickle that would run {', '.join(hostile)} when loaded; nothing was "
+            "executed",
             hint="no training writes that: do not load it anywhere, and get the weights from "
             "another source",
         )

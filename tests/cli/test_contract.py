@@ -98,7 +98,7 @@ def test_json_of_every_command_is_all_of_stdout(cgd, in_toy, tmp_path, monkeypat
     assert json.loads(cgd("search", "query.jpg", "--index", index, "--json").out)[0]["hits"]
     assert json.loads(cgd("evaluate", "--index", index, "--json").out)["queries"] == 9
     assert json.loads(cgd("inspect", index, "--json").out)["facts"]["rows"] == 9
-    assert json.loads(cgd("profile", model, "--repeats", "1", "--json").out)["macs"] > 0
+    assert json.loads(cgd("profile", model, "--repeats", "1", "--json").out)["counts"]["macs"] > 0
     target = tmp_path / "new.safetensors"
     converted = cgd("convert-weights", "old.pth", "-o", target, "--json")
     assert json.loads(converted.out)["written_entries"] == 129

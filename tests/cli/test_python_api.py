@@ -106,7 +106,7 @@ def test_profile_and_conversion(toy, tmp_path):
     report = profile_model(
         CGDConfig(transform=Transform(image_size=32)), ProfileConfig(repeats=1, warmup=0)
     )
-    assert report.flops == 2 * report.macs
+    assert report.counts.flops == 2 * report.counts.macs
     converted = convert_weights(toy.folder / "old.pth", tmp_path / "new.safetensors")
     assert (converted.source_entries, converted.written_entries) == (181, 129)
     assert load_model(converted.target).config.embedding_dim == 256

@@ -457,9 +457,7 @@ CORPUS = [
     Broken("deep", ".pth", saved(deep), "nests"),
     Broken("sparse", ".pth", saved(half_state), "sparse"),
     Broken("quantized", ".pth", saved(quantized), "quantized"),
-    Broken(
-        "unknown-network", ".pth", saved(lambda _: {"a.b": torch.zeros(3)}), "a.b", inspectable=True
-    ),
+    Broken("unknown-network", ".pth", saved(lambda _: {"a.b": torch.zeros(3)}), "a.b"),
     Broken("half-a-network", ".pth", written(zip_bytes), "`", inspectable=True),
     # Shards.
     Broken("shards-no-map", ".safetensors.index.json", index_file({}), "weight_map"),

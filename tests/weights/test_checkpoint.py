@@ -58,6 +58,22 @@ def changed(made, name, change):
     return replace(made, tensors=tensors)
 
 
+def test_one_picture_does_not_depend_on_the_length_of_the_header(tmp_path):
+    """A header of another length once moved the tensors, and the last bit of an embedding."""
+    config = replace(CONFIG, embedding_dim=512)
+    torch.manual_seed(0)
+    tensors = dict(CGD(config).state_dict())
+    pixels = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
+    rows = []
+    for length in (0, 8, 24, 40):
+        path = tmp_path / f"{length}.safetensors"
+        Checkpoint(config, tensors, origin={"note": "x" * length}).save(path)
+        model = load_checkpoint(path)[0].model()
+        assert all(t.data_ptr() % 64 == 0 for t in model.state_dict().values())
+        rows.append(model.embed(pixels))
+    assert all(torch.equal(row, rows[0]) for row in rows)
+
+
 def test_everything_comes_back(made, saved):
     again, info = load_checkpoint(saved)
     assert again.config == CONFIG
