@@ -12,7 +12,7 @@ class LatencyReport(Report):
     Attributes:
         median_seconds, p95_seconds, p99_seconds: of one pass; below 100 repeats p99 is the slowest.
         low_seconds, high_seconds: the spread of the median between rounds of the run, widened by
-            the square root of high / low on either side: another run's median is expected within.
+            the square root of high / low, a tenth at least: another run's median is expected there.
         outliers: passes above the third quartile by more than 1.5 interquartile ranges (Tukey);
             they are in all figures.
         seconds: every pass, in the order of running.

@@ -45,7 +45,7 @@ def test_the_spread_holds_its_own_median_and_is_positive(seconds):
 @given(st.floats(1e-4, 10), st.integers(4, 50))
 def test_a_steady_machine_has_a_narrow_spread(second, times):
     low, high = spread_of_median([second] * times)
-    assert high / low < 1.12
+    assert high / low < 1.22
 
 
 def test_outliers_by_tukeys_rule():
