@@ -175,10 +175,11 @@ def _neighbours(config: dict[str, Any], parts: Counter[str], whole: int) -> list
     count = len(config["descriptors"])
     each = parts["branches"] // count
     one, *more = (f"{whole + (n - count) * each} with {n}" for n in (1, 2, 3))
-    without = f"; {whole - parts['classifier']} without classifier" if parts["classifier"] else ""
+    bare = whole - parts["classifier"]
+    without = f" (this one without its classifier: {bare})" if parts["classifier"] else ""
     return [
-        f"with other descriptors it has {one} descriptor, {', '.join(more)}{without}: a model that "
-        "counts otherwise is another network"
+        f"such a network has {one} descriptor, {', '.join(more)}{without}; code that counts "
+        "otherwise builds another network"
     ]
 
 

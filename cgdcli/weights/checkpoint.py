@@ -9,15 +9,17 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cgdcli.config import CGDConfig
-from cgdcli.errors import CheckpointError, MismatchError, OutputError
+from cgdcli.errors import CheckpointError, MismatchError
 from cgdcli.files import OnBytes, atomic_path
 from cgdcli.model.cgd import CGD, meta_model
 from cgdcli.reports import ModelInfo
 from cgdcli.weights.header import FORMAT, METADATA_KEY, TensorBytes, fingerprint, read_header
+from cgdcli.weights.mapped import pages_of
+from cgdcli.weights.writing import write_tensors
 
 _CHUNK = 1 << 24
 _ALIGNMENT = 64
@@ -73,7 +75,8 @@ class Checkpoint:
 
         Entries that share memory are written once each: a file has no such thing.
         """
-        print_of_it = fingerprint(self.config, tensor_bytes(self.tensors), on_progress)
+        entries = tensor_bytes(self.tensors)
+        print_of_it = fingerprint(self.config, entries, on_progress)
         metadata = {
             "format": FORMAT,
             "fingerprint": print_of_it,
@@ -83,19 +86,8 @@ class Checkpoint:
             "assumed": list(self.assumed),
             "training": self.training,
         }
-        tensors = {
-            name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()
-        }
-        for names in shared_groups(tensors):
-            tensors |= {name: tensors[name].clone() for name in names[1:]}
         with atomic_path(path) as temporary:
-            try:
-                save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(metadata)})
-            except SafetensorError as error:
-                raise OutputError(
-                    f"cannot write `{path}`: {error}",
-                    hint="check the free space there; nothing was replaced",
-                ) from error
+            write_tensors(temporary, entries, {METADATA_KEY: json.dumps(metadata)}, on_progress)
         return print_of_it
 
 
@@ -177,11 +169,13 @@ def verify_written(path: Path, checkpoint: Checkpoint, on_progress: OnBytes | No
 
 def _reads_as(stream: BinaryIO, wanted: memoryview) -> bool:
     """Whether the next bytes of a file are these; mapping it would double the memory in use."""
+    pages = pages_of(wanted)
     for start in range(0, len(wanted), _CHUNK):
         piece = np.frombuffer(wanted[start : start + _CHUNK], np.uint8)
         # Not `==` of memoryviews: that compares byte by byte, 2 GB in 3.8 s.
         if not np.array_equal(np.frombuffer(stream.read(len(piece)), np.uint8), piece):
             return False
+        pages.release(start, len(piece))
     return True
 
 

@@ -196,11 +196,11 @@ def test_failed_save_leaves_the_old_file_and_nothing_else(made, saved, tmp_path,
     path = tmp_path / "x.safetensors"
     path.write_bytes(b"old")
 
-    def full(tensors, target, metadata):
+    def full(target, tensors, metadata, on_progress):
         target.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "save_file", full)
+    monkeypatch.setattr(module, "write_tensors", full)
     with pytest.raises(OutputError, match="No space left"):
         made.save(path)
     assert [file.name for file in tmp_path.iterdir()] == ["x.safetensors"]
@@ -208,18 +208,17 @@ def test_failed_save_leaves_the_old_file_and_nothing_else(made, saved, tmp_path,
 
 
 def test_interrupted_save_leaves_nothing(made, tmp_path, monkeypatch):
-    def interrupt(tensors, target, metadata):
+    def interrupt(target, tensors, metadata, on_progress):
         target.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "save_file", interrupt)
+    monkeypatch.setattr(module, "write_tensors", interrupt)
     with pytest.raises(KeyboardInterrupt):
         made.save(tmp_path / "x.safetensors")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_full_disk_is_an_output_error_and_leaves_the_old_file(made, tmp_path):
-    """The library that writes raises its own SafetensorError, which is no OSError."""
     path = tmp_path / "x.safetensors"
     path.write_bytes(b"old")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
