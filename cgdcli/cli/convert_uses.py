@@ -9,7 +9,7 @@ from cgdcli.config import ConvertConfig, Foreign, TrialConfig
 from cgdcli.errors import CheckpointError, ConfigError, MismatchError
 
 if TYPE_CHECKING:
-    from cgdcli.reports import ConversionPlan
+    from cgdcli.reports import ConversionPlan, TrialReport
 
 
 def is_data_base(old: Path) -> bool:
@@ -38,6 +38,11 @@ def convert(
             old, output, said, embedder=embedder, force=force, on_progress=on_progress
         )
     _warn_assumed(out, report)
+    if report.not_finite:
+        out.warn(
+            f"{', '.join(report.not_finite[:3])} hold NaN or infinity, as the file does: no "
+            "embedding can be made with them"
+        )
     if out.verbose:
         out.say(*entry_lines(report))
     if as_json:
@@ -99,12 +104,25 @@ def try_out(
         out.show(trial_table(report))
         out.lines(line + "\n" for line in trial_lines(report))
     if against is not None and not report.decided:
-        raise MismatchError(
-            f"no reading of `{old}` stands out as what made the embeddings of `{against}`: the "
-            f"nearest differs by up to {report.scores[0].max_difference:.1e} in cosine",
-            hint="other weights, other pictures or another transform made them; or take more "
-            "pictures",
+        raise _not_proved(old, against, report)
+
+
+def _not_proved(old: Path, against: Path, report: "TrialReport") -> MismatchError:
+    from cgdcli.conversion.old_rows import NEAR_DIFFERENCE
+
+    difference = report.scores[0].max_difference or 0.0
+    if difference < NEAR_DIFFERENCE:
+        return MismatchError(
+            f"the nearest reading of `{old}` is near the embeddings of `{against}`, not equal: it "
+            f"differs by up to {difference:.1e} in cosine, or another fits as well",
+            hint="half precision or TF32 in the old code makes as much; so does a p, a mean or a "
+            "size that is not among those tried: say it with --gem-p, --mean, --image-size",
         )
+    return MismatchError(
+        f"no reading of `{old}` makes the embeddings of `{against}`: the nearest differs by up to "
+        f"{difference:.1e} in cosine",
+        hint="other weights, other pictures or another transform made them",
+    )
 
 
 def data_base(

@@ -40,6 +40,10 @@ _NUMBERS = "Three numbers, such as 0.485,0.456,0.406."
 # Options that only one use of the command knows; elsewhere they would do nothing.
 _OF_TRIALS = ("pictures", "device")
 _OF_DATA_BASES = ("model", "part")
+_OF_WEIGHTS = (
+    *("strict", "descriptors", "stride", "gem_p", "image_size", "mean", "std", "take"),
+    "embedder",
+)
 
 
 def convert_weights(
@@ -85,7 +89,8 @@ def convert_weights(
         option(
             "--try",
             metavar="DIR",
-            help="Write nothing; measure Recall@1 of every reading on a folder of classes.",
+            help="Write nothing; measure Recall@1 on a folder of classes: of every stride, letters "
+            "and p, then of every size, mean and std with the best of those.",
         ),
     ] = None,
     against: Annotated[
@@ -144,47 +149,61 @@ def convert_weights(
     )
     trying = try_on is not None or against is not None
     _refuse_idle(context, trying=trying, plan=plan, to=to)
-    if trying:
-        trial = TrialConfig(pictures=pictures, device=device)
-        try_out(out, old, said, embedder, try_on, against, trial, as_json=as_json)
-        return
     if to is not None:
         export(out, old, output, to, said, plan=plan, force=force, as_json=as_json)
         return
-    if plan:
-        show_plan(out, old, said, embedder, as_json=as_json)
-        return
     if is_data_base(old):
+        _refuse_for_data_base(context, old)
         data_base(out, old, output, model, part, force=force, as_json=as_json)
         return
-    idle = [name for name in _OF_DATA_BASES if was_given(context, name)]
-    if idle:
-        raise ConfigError(
-            f"--{idle[0]} is for a *_data_base.pth; `{old}` holds weights",
-            hint=f"leave out --{idle[0]}",
-        )
-    convert(out, old, output, said, embedder, force=force, as_json=as_json)
+    _refuse(context, _OF_DATA_BASES, f"is for a *_data_base.pth; `{old}` holds weights")
+    if trying:
+        trial = TrialConfig(pictures=pictures, device=device)
+        try_out(out, old, said, embedder, try_on, against, trial, as_json=as_json)
+    elif plan:
+        show_plan(out, old, said, embedder, as_json=as_json)
+    else:
+        convert(out, old, output, said, embedder, force=force, as_json=as_json)
 
 
 def _refuse_idle(context: typer.Context, *, trying: bool, plan: bool, to: Foreign | None) -> None:
     """Refuse what was typed and would do nothing."""
-    given = {
-        name: was_given(context, name)
-        for name in ("output", "force", "plan", "to", *_OF_TRIALS, *_OF_DATA_BASES)
-    }
-    writes_nothing = "--try and --against" if trying else "--plan" if plan else ""
-    for name in ("output", "force", *_OF_DATA_BASES) if writes_nothing else ():
-        if given[name]:
-            raise ConfigError(
-                f"--{name} does nothing here: {writes_nothing} write nothing"
-                if trying
-                else f"--{name} does nothing here: --plan writes nothing",
-                hint=f"leave out --{name}",
-            )
-    for name in ("plan", "to") if trying else _OF_TRIALS:
-        if given[name]:
-            why = "does not go with --try and --against" if trying else "is for --try and --against"
-            raise ConfigError(f"--{name} {why}", hint=f"leave out --{name}")
+    if trying or plan:
+        _refuse(
+            context,
+            ("output", "force", *_OF_DATA_BASES),
+            f"does nothing here: {'--try and --against write' if trying else '--plan writes'} "
+            "nothing",
+        )
+    if trying:
+        _refuse(context, ("plan", "to"), "does not go with --try and --against")
+    else:
+        _refuse(context, _OF_TRIALS, "is for --try and --against")
+    if to is not None:
+        _refuse(context, (*_OF_DATA_BASES, "embedder"), "does not go with --to")
+
+
+def _refuse_for_data_base(context: typer.Context, old: Path) -> None:
+    """A data base is embeddings: nothing of a network is to be said of it."""
+    _refuse(
+        context,
+        ("plan",),
+        f"is for weights; `{old}` is a data base of embeddings: cgd inspect says what is in it",
+    )
+    _refuse(
+        context,
+        ("try_on", "against"),
+        f"is for weights; `{old}` is a data base of embeddings. Name the weights, and it with "
+        "--against",
+    )
+    _refuse(context, _OF_WEIGHTS, f"is for weights; `{old}` is a data base of embeddings")
+
+
+def _refuse(context: typer.Context, names: tuple[str, ...], why: str) -> None:
+    for name in names:
+        if was_given(context, name):
+            shown = {"try_on": "try"}.get(name, name).replace("_", "-")
+            raise ConfigError(f"--{shown} {why}", hint=f"leave out --{shown}")
 
 
 def _three(name: str, text: str | None) -> tuple[float, float, float] | None:

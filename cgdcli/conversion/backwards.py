@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cgdcli.config import CGDConfig, Foreign, Strict, StrideMode, Transform
+from cgdcli.config import CGDConfig, ConvertConfig, Foreign, Strict, StrideMode, Transform
 from cgdcli.conversion.convert import as_checkpoint, checked_target
 from cgdcli.conversion.plan import prepare
 from cgdcli.errors import CheckpointError, MismatchError
@@ -52,7 +52,7 @@ def export_weights(
     """
     source, form = Path(source), _FORMATS[to]
     target = checked_target(source, target, ".pth", force=force)
-    checkpoint = _read(source)
+    checkpoint = _read(source, strict)
     _check(source, checkpoint.config, to, form, strict)
     names = list(meta_model(checkpoint.config).state_dict())
     renamed = {name: there for name in names if (there := form.name_there(name)) is not None}
@@ -70,15 +70,15 @@ def export_weights(
         to.value,
         renamed,
         left_out,
-        tuple(_notes(checkpoint.config, to)),
+        (*(f"assumed {words}" for words in checkpoint.assumed), *_notes(checkpoint.config, to)),
         checkpoint.config.to_dict(),
     )
 
 
-def _read(source: Path) -> Checkpoint:
+def _read(source: Path, strict: Strict) -> Checkpoint:
     if source.suffix == ".safetensors" and read_header(source).metadata is not None:
         return load_checkpoint(source)[0]
-    return as_checkpoint(prepare(source))
+    return as_checkpoint(prepare(source, ConvertConfig(strict=strict)))
 
 
 def _check(source: Path, config: CGDConfig, to: Foreign, form: Format, strict: Strict) -> None:

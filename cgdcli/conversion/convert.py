@@ -46,6 +46,11 @@ def convert_weights(
     return ConversionReport(
         **plan.__dict__,
         target=target,
+        not_finite=tuple(
+            name
+            for name, tensor in checkpoint.tensors.items()
+            if not name.startswith("classifier.") and not tensor.isfinite().all()
+        ),
         fingerprint=written,
         seconds=time.monotonic() - started,
     )

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgdcli.config import Device
+from cgdcli.conversion.old_rows import SAME_DIFFERENCE
 from cgdcli.embedding import checked_output
 from cgdcli.engines.torch_engine import TorchEngine
 from cgdcli.errors import CheckpointError, MismatchError, OutputError
@@ -24,8 +25,6 @@ logger = logging.getLogger("cgdcli")
 
 # So many of the pictures are embedded again to prove that a model made the rows.
 _PROOF_PICTURES = 8
-# float32 on another machine and another PyTorch moves a cosine by 1e-6; a wrong stride by 1e-2.
-_PROOF_DIFFERENCE = 1e-4
 
 
 def is_data_base_file(path: Path | str) -> bool:
@@ -183,11 +182,12 @@ def _prove(model: CGD, part: DataBasePart, rows: NDArray[np.float32]) -> int:
     files = [Path(part.images[i]) for i in there]
     for batch in embed_files(engine, files, batch_size=_PROOF_PICTURES, workers=0):
         for row, picture in zip(batch.rows, batch.pictures, strict=True):
-            difference = 1 - float(row @ rows[there[picture.position]])
-            if difference > _PROOF_DIFFERENCE:
+            apart = row.astype(np.float64) - rows[there[picture.position]]
+            difference = float(apart @ apart) / 2  # 1 - cosine of unit rows
+            if difference > SAME_DIFFERENCE:
                 raise MismatchError(
                     f"the model did not make these embeddings: of `{picture.file}` it gives one "
-                    f"whose cosine with the stored one is {1 - difference:.4f}",
+                    f"that differs by {difference:.1e} in cosine; {SAME_DIFFERENCE:.0e} is allowed",
                     hint="find the reading that fits: cgd convert-weights OLD.pth --try DIR "
                     "--against DATA_BASE.pth",
                 )

@@ -13,7 +13,15 @@ from cgdcli.config import (
 from cgdcli.errors import CheckpointError, MismatchError
 from cgdcli.weights.architecture import Architecture
 from cgdcli.weights.foreign import ForeignWeights, read_architecture
-from cgdcli.weights.formats.reference import FULL_BACKBONE_NAMES, FileNameFacts, read_file_name
+from cgdcli.weights.formats import Facts
+from cgdcli.weights.formats.reference import (
+    FULL_BACKBONE_NAMES,
+    MEANS_AND_STDS,
+    REFERENCE,
+    FileNameFacts,
+    first_file_name,
+    read_file_name,
+)
 from cgdcli.words import counted
 
 _ASSUMED_LETTERS = {1: "S", 2: "SG", 3: "SMG"}
@@ -54,9 +62,11 @@ def _letters(
         if letters is None:
             assumed.append(f"descriptors {pooled}, pooled without projection")
         return letters or pooled
-    named = read_file_name(weights.path.name)
+    named, first = read_file_name(weights.path.name), first_file_name(weights.path.name)
     if said.descriptors is None and named is not None:
         _check_file_name(weights, named, found)
+    if said.descriptors is None and first is not None and first[1] != found.embedding_dim:
+        raise _other_than_named(weights, f"{first[1]}", f"{found.embedding_dim}")
     if said.descriptors is None and weights.facts.descriptors and weights.facts.why:
         assumed.append(f"descriptors {weights.facts.descriptors} ({weights.facts.why})")
     known = said.descriptors or weights.facts.descriptors or (named.letters if named else None)
@@ -86,11 +96,18 @@ def _check_count(weights: ForeignWeights, letters: str, found: Architecture) -> 
 def _check_file_name(weights: ForeignWeights, named: FileNameFacts, found: Architecture) -> None:
     backbone = FULL_BACKBONE_NAMES.get(named.backbone, named.backbone)
     if backbone != found.backbone or named.embedding_dim != found.embedding_dim:
-        raise MismatchError(
-            f"the name of `{weights.path}` says {named.backbone} and {named.embedding_dim} "
-            f"dimensions, its tensors {found.backbone} and {found.embedding_dim}",
-            hint="rename the file, or say what the tensors cannot: --descriptors SG",
+        raise _other_than_named(
+            weights,
+            f"{named.backbone} and {named.embedding_dim}",
+            f"{found.backbone} and {found.embedding_dim}",
         )
+
+
+def _other_than_named(weights: ForeignWeights, named: str, found: str) -> MismatchError:
+    return MismatchError(
+        f"the name of `{weights.path}` says {named} dimensions, its tensors {found}",
+        hint="rename the file, or say what the tensors cannot: --descriptors SG",
+    )
 
 
 def _stride(
@@ -117,17 +134,33 @@ def _gem_p(weights: ForeignWeights, letters: str, said: ConvertConfig, assumed: 
 
 
 def _transform(weights: ForeignWeights, said: ConvertConfig, assumed: list[str]) -> Transform:
-    facts = weights.facts
+    facts = _with_file_name(weights)
     usual = replace(
         Transform(),
         **{k: v for k in ("image_size", "mean", "std") if (v := getattr(facts, k)) is not None},
     )
-    if said.image_size is None and (facts.image_size is None or facts.why):
-        assumed.append(f"image size {usual.image_size} ({facts.why or 'the default'})")
+    size_why = weights.facts.why if facts.image_size == weights.facts.image_size else facts.why
+    if said.image_size is None and (facts.image_size is None or size_why):
+        assumed.append(f"image size {usual.image_size} ({size_why or 'the default'})")
     if None in (said.mean, said.std) and (facts.mean is None or facts.why):
         whose = "ImageNet's" if (usual.mean, usual.std) == _IMAGENET else "its"
         assumed.append(f"{whose} mean and std ({facts.why or 'the default'})")
     return said.transform(usual)
+
+
+def _with_file_name(weights: ForeignWeights) -> Facts:
+    """The format's facts, over them what a file name of the reference's first days says."""
+    if weights.format is not REFERENCE:
+        return weights.facts
+    named, first = read_file_name(weights.path.name), first_file_name(weights.path.name)
+    if named is not None and named.mean is not None:
+        why = "by its name, from before ImageNet's were taken"
+        return replace(weights.facts, mean=named.mean, std=named.std, why=why)
+    if first is not None:
+        mean, std = MEANS_AND_STDS[first[0]]
+        why = f"by its name, of {first[0]} on 1 March 2020"
+        return replace(weights.facts, mean=mean, std=std, image_size=256, why=why)
+    return weights.facts
 
 
 def _heads(weights: ForeignWeights, found: Architecture, assumed: list[str]) -> tuple[Head, ...]:

@@ -13,6 +13,13 @@ from cgdcli.index.rows import open_rows
 from cgdcli.index.store import EmbeddingIndex
 from cgdcli.weights.data_base import read_data_base
 
+# Equal networks on two machines, or with two versions of PyTorch, differ by up to 1e-6 in cosine.
+# p = 2.9 for 3 differs by 3e-5, another data set's mean and std by 6e-4, a wrong stride by 1e-2
+# (a ResNet-18 of ImageNet, cars): only below this bound is a reading proved.
+SAME_DIFFERENCE = 1e-5
+# Below this bound it is near: half precision makes as much, and so does a p or a mean that is off.
+NEAR_DIFFERENCE = 1e-3
+
 
 @dataclass(frozen=True)
 class OldRows:

@@ -1,5 +1,6 @@
 """What a conversion would do, entry by entry; nothing is written."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,8 @@ _CLASSIFIER = (
     "classifier.linear.weight",
     "classifier.linear.bias",
 )
-_CLASSIFIER_COUNTER = "classifier.batch_norm.num_batches_tracked"
+_COUNTER = "classifier.batch_norm.num_batches_tracked"
+_TOLERATED = "of the classifier, only for training; --strict inference does without"
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,11 @@ def prepare(
     assumed: tuple[str, ...] = weights.assumed
     error: CGDError | None = None
     wanted: dict[str, Tensor] = {}
+    network: dict[str, int] = {}
     try:
         config, assumed = read_network(weights, said)
         wanted = meta_model(config).state_dict()
+        network = _entries_by_part(wanted, weights)
     except CGDError as failure:
         error = failure
     entries = tuple(_planned(entry, weights, wanted) for entry in weights.entries)
@@ -86,6 +90,7 @@ def prepare(
         source_entries=weights.source_entries,
         entries=entries,
         missing=missing,
+        network=network,
         filled=weights.filled,
         shared=_shared(weights),
         upcast=sum(
@@ -137,9 +142,19 @@ def _settle_classifier(
             for e in weights.entries
         )
         filled = tuple(name for name in weights.filled if name in tensors)
-        return replace(weights, tensors=tensors, entries=entries, filled=filled), {}
-    lacking = [name for name in _CLASSIFIER if name not in weights.tensors]
+        lacking = [name for name in (*_CLASSIFIER, _COUNTER) if name not in weights.tensors]
+        weights = replace(weights, tensors=tensors, entries=entries, filled=filled)
+        return weights, dict.fromkeys(lacking, _TOLERATED)
+    lacking = [name for name in (*_CLASSIFIER, _COUNTER) if name not in weights.tensors]
     return weights, dict.fromkeys(lacking, "of the classifier")
+
+
+def _entries_by_part(wanted: Mapping[str, Tensor], weights: ForeignWeights) -> dict[str, int]:
+    """How many entries a whole network of this kind has, as current PyTorch counts."""
+    parts = Counter(name.partition(".")[0] for name in wanted)
+    if weights.format.has_classifier:
+        parts["classifier"] = len(_CLASSIFIER) + 1
+    return {part: parts[part] for part in ("backbone", "branches", "classifier")}
 
 
 def _planned(entry: Entry, weights: ForeignWeights, wanted: Mapping[str, Tensor]) -> PlannedEntry:
@@ -189,7 +204,7 @@ def _problems(plan: ConversionPlan) -> tuple[str, ...]:
             for entry in plan.entries
             if entry.status in ("unknown", "clash")
         ),
-        *(f"missing {name} {shape}" for name, shape in plan.missing.items()),
+        *(f"missing {name} {shape}" for name, shape in plan.missing.items() if shape != _TOLERATED),
     )
 
 

@@ -5,17 +5,14 @@ from itertools import permutations
 from typing import Any
 
 from cgdcli.config import CGDConfig, ConvertConfig, StrideMode, Transform
-from cgdcli.weights.formats.reference import read_file_name
+from cgdcli.weights.formats.reference import MEANS_AND_STDS, read_file_name
 
 _LETTERS = "SMG"  # the reference's; the others are ours, and nobody's old file has them
 _IMAGE_SIZES = (224, 256)
 # The reference's per data set until 2 March 2020 (its names), then what other tools use.
 _MEANS_AND_STDS = {
     "ImageNet": (Transform.mean, Transform.std),
-    "car": ((0.4853, 0.4965, 0.4295), (0.2237, 0.2193, 0.2568)),
-    "cub": ((0.4707, 0.4601, 0.4549), (0.2767, 0.2760, 0.2850)),
-    "sop": ((0.5807, 0.5396, 0.5044), (0.2901, 0.2974, 0.3095)),
-    "isc": ((0.8324, 0.8109, 0.8041), (0.2206, 0.2378, 0.2444)),
+    **MEANS_AND_STDS,
     "halves": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 }

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cgdcli.config import CGDConfig, ConvertConfig, TrialConfig
 from cgdcli.conversion.bench import Bench, Rows, readable, sample_classes, spread
 from cgdcli.conversion.convert import as_checkpoint
-from cgdcli.conversion.old_rows import OldRows, read_old_rows
+from cgdcli.conversion.old_rows import SAME_DIFFERENCE, OldRows, read_old_rows
 from cgdcli.conversion.plan import prepare
 from cgdcli.conversion.readings import Axes, axes_of, options_of, reading_of
 from cgdcli.datasets.folders import read_evaluation_data
@@ -26,12 +26,11 @@ from cgdcli.reports import ReadingScore, TrialReport
 from cgdcli.streaming import OnProgress
 from cgdcli.weights.checkpoint import Checkpoint
 
-# Another machine and PyTorch move a cosine by 1e-6, half precision by 1e-4; p = 2.5 for 3 by 2e-3,
-# a wrong stride or order by 1e-2 and more (golden resnet18). The next one must be far worse, too.
-SAME_DIFFERENCE = 1e-3
+# The next reading must be so many times worse than one that is proved.
 _FAR = 10
 _NEIGHBOURS = 10
 _FINALISTS = 5
+_REFINEMENTS = 2
 _RESAMPLES = 2_000
 
 
@@ -139,7 +138,8 @@ def _compare_rows(
     wanted = old.rows[[picked[i] for i in good]]
     few = spread(len(files), trial.grid_pictures)
     grid = list(product(axes.strides, axes.transforms))
-    total = len(grid) * len(few) + _FINALISTS * len(files)
+    refined = _REFINEMENTS if _has_exponent(checkpoint.config, axes) else 0
+    total = (len(grid) + refined) * len(few) + (_FINALISTS + bool(refined)) * len(files)
     bench = Bench(checkpoint, trial, total, on_progress)
     difference: dict[CGDConfig, float] = {}
     for stride, transform in grid:
@@ -148,6 +148,9 @@ def _compare_rows(
         for config, rows in zip(configs, some, strict=True):
             difference[config] = float(_cosine_differences(rows, wanted[few]).mean())
     finalists = sorted(difference, key=lambda config: difference[config])[:_FINALISTS]
+    if refined:
+        finer = _refined(finalists[0], bench, [files[i] for i in few], wanted[few])
+        finalists = list(dict.fromkeys([*finalists, finer]))
     k = min(_NEIGHBOURS, len(files) - 1)
     measured = [(c, _compare(c, bench.rows([c], files)[0], wanted, k)) for c in finalists]
     measured.sort(key=lambda pair: pair[1].mean_difference or 0)
@@ -167,6 +170,24 @@ def _compare_rows(
         options=options_of(best),
         skipped=tuple(skipped),
     )
+
+
+def _has_exponent(config: CGDConfig, axes: Axes) -> bool:
+    """Whether p is open, and matters to some of the readings."""
+    return len(axes.exponents) > 1 and any(set(letters) & set("GW") for letters in axes.letters)
+
+
+def _refined(config: CGDConfig, bench: Bench, files: list[Path], wanted: Rows) -> CGDConfig:
+    """The reading with the p, in hundredths, that comes nearest: a learned p is no round number."""
+    for around, step in ((4.5, 0.125), (0.125, 0.01)):
+        middle = config.gem_p if around < 1 else 5.5
+        tried = np.arange(middle - around, middle + around + step / 2, step)
+        configs = [replace(config, gem_p=round(max(1.0, float(p)), 3)) for p in tried]
+        configs = list(dict.fromkeys([config, *configs]))
+        rows = bench.rows(configs, files)
+        means = [float(_cosine_differences(each, wanted).mean()) for each in rows]
+        config = configs[int(np.argmin(means))]
+    return config
 
 
 def _heads(config: CGDConfig, axes: Axes) -> list[CGDConfig]:

@@ -20,7 +20,7 @@ def index_rows(path: Path | str, *, root: Path | None = None) -> Iterator[dict[s
     """
     if Path(path).suffix not in ("", ".npy", ".sqlite"):
         raise IndexFileError(
-            f"`{path}` is not an index: it has no rows",
+            f"`{path}` is not an index, so it has no table of rows",
             hint="name one: cgd inspect feats.npy --rows",
         )
     index = EmbeddingIndex.open(path, root=root)

@@ -5,13 +5,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cgdcli.config import CGDConfig
+from cgdcli.config import CGDConfig, ConvertConfig, Strict
 from cgdcli.errors import CGDError, MismatchError
 from cgdcli.inspection.tensors import StoredTensor, mapped_tensors, torch_tensor
 from cgdcli.reports.inspection import Anomaly, KeyEntry, KeyGroup, Refusal
 from cgdcli.weights.header import Header, file_fingerprint, read_header
+
+if TYPE_CHECKING:
+    from cgdcli.conversion.plan import Prepared
 
 GROUPS = ("stem", "layer1", "layer2", "layer3", "layer4", "branches", "classifier")
 PROFILER, OTHER = "profiler", "other"
@@ -171,9 +174,9 @@ def _open_foreign(path: Path) -> OpenedWeights:
     prepared = prepare(path)
     plan, config, error, found = prepared.plan, prepared.config, prepared.error, None
     try:
-        found = as_checkpoint(prepared).fingerprint()
+        found = as_checkpoint(_without_classifier(path, prepared)).fingerprint()
     except CGDError as refused:
-        error = refused
+        error = error or refused
     tensors = {name: torch_tensor(name, tensor) for name, tensor in prepared.sources.items()}
     aliases = {name for group in plan.shared for name in group[1:]}
     held = sum(tensor.bytes for name, tensor in tensors.items() if name not in aliases)
@@ -217,6 +220,15 @@ def _open_foreign(path: Path) -> OpenedWeights:
         plan.shared,
         (*_misfits(entries, plan.missing), *_shared_places(entries, plan.shared)),
     )
+
+
+def _without_classifier(path: Path, prepared: "Prepared") -> "Prepared":
+    """What fingerprints are of: a file that lacks nothing but its classifier has one."""
+    from cgdcli.conversion.plan import prepare
+
+    if prepared.error is None:
+        return prepared
+    return prepare(path, ConvertConfig(strict=Strict.inference))
 
 
 def _foreign_entry(

@@ -32,7 +32,9 @@ class ConversionPlan(Report):
     """What a conversion would do. Every entry of the source stands in `entries` exactly once.
 
     Attributes:
-        missing: entries of the network that the file lacks, with their shapes in words.
+        missing: entries of the network that the file lacks, with their shapes in words; also
+            those of a classifier that `strict` does without.
+        network: how many entries a whole network of this kind has, by part.
         filled: counters (`num_batches_tracked`) that old files lack and that start at 0.
         shared: groups of entries that are one tensor in the file, by its names, a profiler's aside.
         upcast: entries stored in half or double precision, float32 afterwards.
@@ -48,6 +50,7 @@ class ConversionPlan(Report):
     source_entries: int
     entries: tuple[PlannedEntry, ...]
     missing: dict[str, str]
+    network: dict[str, int]
     filled: tuple[str, ...]
     shared: tuple[tuple[str, ...], ...]
     upcast: int
@@ -95,9 +98,14 @@ class ConversionPlan(Report):
 
 @dataclass(frozen=True)
 class ConversionReport(ConversionPlan):
-    """A conversion that was done: the plan, and what was written and read back."""
+    """A conversion that was done: the plan, and what was written and read back.
+
+    Attributes:
+        not_finite: entries that make embeddings and hold NaN or infinity.
+    """
 
     target: Path
+    not_finite: tuple[str, ...]
     fingerprint: str
     seconds: float
 

@@ -19,6 +19,7 @@ from cgdcli.reports import (
 from cgdcli.words import counted
 
 _MISSING = "missing"
+_GROUPS = 3
 
 
 def plan_table(plan: ConversionPlan) -> RenderableType:
@@ -60,12 +61,16 @@ def plan_lines(plan: ConversionPlan) -> list[str]:
         if plan.counts[status]:
             lines.append(f"{status:10}{plan.counts[status]:4d}  ({meaning})")
     if plan.missing:
-        lines.append(f"missing   {len(plan.missing):4d}  ({', '.join(list(plan.missing)[:2])} ...)")
+        first = ", ".join(list(plan.missing)[:2])
+        tolerated = "" if plan.problems else "; the classifier, only for training, may lack"
+        lines.append(f"missing   {len(plan.missing):4d}  ({first} ...{tolerated})")
     if plan.filled:
         lines.append(f"added     {len(plan.filled):4d}  (num_batches_tracked, 0; unused)")
     if plan.upcast:
         lines.append(f"brought to float32: {plan.upcast} entries (half or double precision)")
-    lines += [f"one tensor under several names: {', '.join(group)}" for group in plan.shared]
+    lines += [f"one tensor under several names: {', '.join(g)}" for g in plan.shared[:_GROUPS]]
+    if len(plan.shared) > _GROUPS:
+        lines.append(f"and {len(plan.shared) - _GROUPS} more such groups (all: --json)")
     return [*lines, *count_lines(plan), *(f"problem: {words}" for words in plan.problems)]
 
 
@@ -73,26 +78,22 @@ def count_lines(plan: ConversionPlan) -> list[str]:
     """Why the file has as many entries as it has, and which networks have a few more or fewer."""
     if plan.config is None:
         return []
-    parts = Counter(
-        str(entry.name).split(".")[0] for entry in plan.entries if entry.status != "dropped"
-    )
-    whole = sum(parts.values())
-    named = [
-        f"{parts['backbone']} of the backbone {plan.config['backbone']}",
-        f"{parts['branches']} of the branches {plan.config['descriptors']}",
-        f"{parts['classifier']} of the classifier",
-    ]
-    words = ", ".join(
-        name
-        for name, part in zip(named, ("backbone", "branches", "classifier"), strict=True)
-        if parts[part]
-    )
-    lines = [f"why {plan.source_entries}: {whole} are the network's ({words})"]
-    lines[0] += "".join(
+    placed = [e for e in plan.entries if e.status in ("kept", "renamed", "clash")]
+    parts = Counter(str(entry.name).split(".")[0] for entry in placed)
+    named = {
+        "backbone": f"of the backbone {plan.config['backbone']}",
+        "branches": f"of the branches {plan.config['descriptors']}",
+        "classifier": "of the classifier",
+    }
+    words = ", ".join(f"{parts[part]} {name}" for part, name in named.items() if parts[part])
+    line = f"why {plan.source_entries}: {len(placed)} are the network's ({words})"
+    line += "".join(
         f"; {times} {_not_weights(reason, times, plan)}"
         for reason, times in Counter(plan.dropped.values()).items()
     )
-    return [*lines, *(() if plan.problems else _neighbours(plan.config, parts, whole))]
+    unknown = plan.counts["unknown"]
+    line += f"; {unknown} cannot be placed" if unknown else ""
+    return [line, *(() if plan.problems else _neighbours(plan))]
 
 
 def entry_lines(plan: ConversionPlan) -> Iterator[str]:
@@ -133,7 +134,10 @@ def data_base_lines(report: DataBaseReport) -> list[str]:
         lines.append(f"columns are those of {report.descriptors}, block by block")
     if report.proved_on:
         pictures = counted(report.proved_on, "picture")
-        lines.append(f"model {report.model.source}: embeds {pictures} as they are stored")
+        lines.append(
+            f"model {report.model.source}: embeds {pictures} as they are stored (within 1e-5 in "
+            "cosine)"
+        )
     elif not report.model.fingerprint:
         lines.append("no model recorded: search with --model, or by row:N; or --model here")
     return lines
@@ -168,18 +172,20 @@ def _not_weights(reason: str, times: int, plan: ConversionPlan) -> str:
     )
 
 
-def _neighbours(config: dict[str, Any], parts: Counter[str], whole: int) -> list[str]:
+def _neighbours(plan: ConversionPlan) -> list[str]:
     """Counts that a user may have seen elsewhere, for a network one descriptor more or less."""
-    if not parts["branches"]:
+    if plan.config is None or not plan.network.get("branches"):
         return []
-    count = len(config["descriptors"])
-    each = parts["branches"] // count
+    count = len(plan.config["descriptors"])
+    each = plan.network["branches"] // count
+    whole = sum(plan.network.values())
     one, *more = (f"{whole + (n - count) * each} with {n}" for n in (1, 2, 3))
-    bare = whole - parts["classifier"]
-    without = f" (this one without its classifier: {bare})" if parts["classifier"] else ""
+    bare = whole - plan.network["classifier"]
+    without = f" (this one without its classifier: {bare})" if bare < whole else ""
+    lacking = " and PyTorch before 0.4.1 saved no num_batches_tracked" if plan.filled else ""
     return [
-        f"such a network has {one} descriptor, {', '.join(more)}{without}; code that counts "
-        "otherwise builds another network"
+        f"such a network has {one} descriptor, {', '.join(more)}{without}{lacking}; code that "
+        "counts otherwise builds another network"
     ]
 
 

@@ -38,7 +38,9 @@ def trial_lines(report: TrialReport) -> list[str]:
     if report.skipped:
         lines.append(f"skipped {counted(len(report.skipped), 'picture')} that could not be read")
     lines += _by_labels(report) if report.against is None else _by_rows(report)
-    return [*lines, f"to convert by this reading: cgd convert-weights ... {report.options}"]
+    if report.decided:
+        lines.append(f"to convert by this reading: cgd convert-weights ... {report.options}")
+    return lines
 
 
 def _by_labels(report: TrialReport) -> list[str]:

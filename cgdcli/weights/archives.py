@@ -51,6 +51,11 @@ def _check_entries(path: Path, entries: list[zipfile.ZipInfo]) -> None:
             f"`{path}` is a TorchScript archive, which is a program; only plain tensors are read",
             hint="if you trust it: torch.save(torch.jit.load(FILE).state_dict(), 'plain.pth')",
         )
+    if entries and all(entry.filename.endswith(".npy") for entry in entries):
+        raise CheckpointError(
+            f"`{path}` is a NumPy archive (.npz); a PyTorch or safetensors file is wanted",
+            hint="write it again: safetensors.numpy.save_file(dict(numpy.load(OLD)), NEW)",
+        )
     packed = [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]
     if packed:
         raise CheckpointError(

@@ -4,11 +4,13 @@ import pickle
 import pickletools
 import re
 import shlex
+import sys
 import zipfile
 from pathlib import Path
 from typing import IO
 
 from cgdcli.errors import CheckpointError
+from cgdcli.weights.plain import HARMLESS
 
 # torch.save without zip writes five pickles: magic number, protocol, system, object, storage keys.
 _PICKLES = 5
@@ -18,18 +20,21 @@ _ORDINARY = re.compile(
     r"|torch\.(?:float|double|half|bfloat|int|u?int|long|short|bool)\w*|torch\.(?:device|Size)"
     r"|(?:builtins|__builtin__)\.(?:set|frozenset)"
 )
-# No training script saves these: a file that names one is an attack, and no way on is offered.
-_HOSTILE = re.compile(
-    r"(?:os|posix|nt|subprocess|pty|shutil|socket|ctypes|runpy|importlib|webbrowser|code|commands"
-    r"|urllib|http|requests|pip|timeit|pdb|bdb|asyncio)\b.*"
-    r"|(?:builtins|__builtin__)\.(?:eval|exec|compile|open|getattr|setattr|apply|execfile|input"
-    r"|__import__|globals|breakpoint)"
+# Modules of what is no attack: classes of a network, or of what trained it.
+_NETWORKS = re.compile(
+    r"(?:torch|torchvision|timm|transformers|pytorch_lightning|lightning|pytorch_metric_learning"
+    r"|omegaconf|easydict|yacs|sklearn|numpy|__main__)\b.*|(?!numpy)\w+(?:\.\w+)*\.[A-Z]\w*"
 )
-# Values that training scripts save beside the weights; everything else is a class of a network.
-_EXTRAS = re.compile(
-    r"argparse\.|numpy\.|pathlib\.|datetime\.|omegaconf\.|easydict\.|yacs\.|types\.SimpleNamespace"
-    r"|collections\.|_codecs\.|builtins\.|torch\.optim\.|sklearn\."
+# These call what they are given, wherever they live.
+_CALLERS = re.compile(
+    r".*\b(?:system|popen|exec\w*|eval\w*|runstring|load_module|run\w*|spawn\w*|loads?|open"
+    r"|fromfile|memmap|Popen|call|check_output|getattr|attrgetter|methodcaller|partial)"
 )
+
+
+# Also of whole networks: timm's layers hold partials, old protocols rebuild objects by the others.
+_ALSO_OF_NETWORKS = ("functools.partial", "copyreg._reconstructor", "copy_reg._reconstructor",
+                     "builtins.object", "__builtin__.object")  # fmt: skip
 
 
 def refusal(path: Path) -> CheckpointError | None:
@@ -37,7 +42,7 @@ def refusal(path: Path) -> CheckpointError | None:
     names = blocked_names(path)
     if not names:
         return None
-    hostile = [name for name in names if _HOSTILE.fullmatch(name)]
+    hostile = [name for name in names if is_hostile(name)]
     if hostile:
         return CheckpointError(
             f"`{path}` is a pickle that would run {', '.join(hostile)} when loaded; nothing was "
@@ -50,6 +55,14 @@ def refusal(path: Path) -> CheckpointError | None:
         "are read, nothing was executed",
         hint=_way_on(path, names),
     )
+
+
+def is_hostile(name: str) -> bool:
+    """Whether no training script saves this: a function of Python's own library, or a caller."""
+    if name in HARMLESS or name in _ALSO_OF_NETWORKS:
+        return False
+    own = name.partition(".")[0] in sys.stdlib_module_names - {"__main__"}
+    return own or bool(_CALLERS.fullmatch(name)) or not _NETWORKS.fullmatch(name)
 
 
 def blocked_names(path: Path) -> list[str]:
@@ -94,15 +107,10 @@ def _names_in(stream: IO[bytes]) -> set[str]:
 
 def _way_on(path: Path, names: list[str]) -> str:
     """How to get at the tensors, for someone who trusts the file."""
-    script = (
-        f"import torch; d = torch.load({str(path)!r}, weights_only=False, map_location='cpu'); "
-        "d = d.get('state_dict', d.get('model', d)) if isinstance(d, dict) else d; "
-        "d = getattr(d, 'state_dict', lambda: d)(); "
-        "torch.save({k: v for k, v in d.items() if torch.is_tensor(v)}, 'plain.pth')"
+    command = f"python -m cgdcli.weights.plain {shlex.quote(str(path))} plain.pth"
+    if all(name in HARMLESS for name in names):
+        return f"to read them as plain values, nothing run: {command}; then convert plain.pth"
+    return (
+        "if you trust its maker, where its code is installed and better without network, run: "
+        f"{command} --run-its-code; then convert plain.pth"
     )
-    where = "if you trust it (better in a container without network)"
-    if not all(_EXTRAS.match(name) for name in names):
-        where = "if you trust it, where its code is installed (better without network)"
-    plain = not set(script) & set('"$`!\\')
-    quoted = f'"{script}"' if plain else shlex.quote(script)
-    return f"{where}, run: python -c {quoted}; then convert plain.pth"

@@ -26,10 +26,11 @@ CONTAINERS = (
 )
 # A trunk and its embedder, saved side by side (pytorch-metric-learning).
 PAIR = ("trunk", "embedder")
+_COMPILED = "_orig_mod."
 # What wrappers put before every name.
 PREFIXES = {
     "module.": "DataParallel, DDP or AveragedModel",
-    "_orig_mod.": "torch.compile",
+    _COMPILED: "torch.compile",
     "ema_model.": "ema_pytorch",
     "model.": "a module that holds the network",
     "net.": "a module that holds the network",
@@ -99,14 +100,19 @@ def unwrap(path: str, content: Any, take: str | None = None) -> Unwrapped:
     taken = take is None
     while isinstance(content, Mapping):
         pair = {key: content[key] for key in PAIR if isinstance(content.get(key), Mapping)}
-        if len(pair) == 2:
-            beside |= {str(key): value for key, value in content.items() if key not in PAIR}
+        if len(pair) == 2 and take not in PAIR:
+            others = {str(key): value for key, value in content.items() if key not in PAIR}
+            beside |= others
             content = join_pair(pair["trunk"], pair["embedder"])
-            steps.append("`trunk` and `embedder`")
+            steps.append("`trunk` and `embedder`" + _beside(others))
             break
         # A state_dict's values are tensors, so a dict among them means a wrapper, even where
         # tensors (`best_acc1` in PyTorch's ImageNet example) stand beside it.
-        choices = [k for k in (*AVERAGED, *CONTAINERS) if isinstance(content.get(k), Mapping)]
+        choices = [
+            key
+            for key in (*AVERAGED, *CONTAINERS)
+            if isinstance(content.get(key), Mapping) and _has_tensors(content[key])
+        ]
         if take is not None and isinstance(content.get(take), Mapping):
             choices, taken = [take], True
         if not choices:
@@ -118,11 +124,12 @@ def unwrap(path: str, content: Any, take: str | None = None) -> Unwrapped:
                 hint="save the state_dict alone: torch.save(model.state_dict(), 'plain.pth')",
             )
         key = choices[0]
-        if key in AVERAGED and len(choices) > 1:
-            assumed.append(f"the averaged weights `{key}` (others: --take {choices[1]})")
+        if len(choices) > 1:
+            what = "averaged weights" if key in AVERAGED else "weights under"
+            assumed.append(f"the {what} `{key}` (others: --take {choices[1]})")
         others = {str(k): value for k, value in content.items() if k != key}
         beside |= others
-        steps.append(f"inside `{key}`" + (f" (beside it {', '.join(others)})" if others else ""))
+        steps.append(f"inside `{key}`" + _beside(others))
         content = content[key]
     if not isinstance(content, Mapping) or not any(isinstance(v, Tensor) for v in content.values()):
         raise _no_tensors(path, content)
@@ -133,6 +140,20 @@ def unwrap(path: str, content: Any, take: str | None = None) -> Unwrapped:
         )
     entries = {str(name): value for name, value in content.items()}
     return Unwrapped(entries, beside, tuple(steps), tuple(assumed))
+
+
+def _beside(others: Mapping[str, Any]) -> str:
+    return f" (beside it {', '.join(others)})" if others else ""
+
+
+def _has_tensors(content: Mapping[Any, Any], depth: int = 0) -> bool:
+    """Whether there is a tensor in a dict or in the dicts in it; of one in itself, True: `unwrap`
+    tells what is wrong with it."""
+    if depth > _DEEPEST:
+        return True
+    return any(isinstance(value, Tensor) for value in content.values()) or any(
+        _has_tensors(value, depth + 1) for value in content.values() if isinstance(value, Mapping)
+    )
 
 
 def join_pair(trunk: Mapping[str, Any], embedder: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,6 +188,8 @@ def strip_prefixes(entries: Mapping[str, Any]) -> Bare:
             if reason:
                 dropped[name] = reason
                 del names[name]
+    # `torch.compile` of a part of the network puts its word before that part's names alone.
+    names = {name: short.replace(f".{_COMPILED}", ".") for name, short in names.items()}
     return Bare(names, dropped, stripped)
 
 

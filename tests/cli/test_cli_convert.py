@@ -158,3 +158,76 @@ def test_a_data_base_becomes_an_index(cgd, folder):
 def test_usage_is_checked(cgd, old, arguments, word):
     check_failure(cgd("convert-weights", "old.pth", *arguments), 2, word)
     assert [file.name for file in old.parent.iterdir()] == ["old.pth"]
+
+
+@pytest.fixture
+def data_base_file(folder):
+    content = {
+        "test_images": [f"p{i}.jpg" for i in range(4)],
+        "test_labels": [0, 0, 1, 1],
+        "test_features": torch.nn.functional.normalize(torch.rand(4, 8)),
+    }
+    torch.save(content, "x_data_base.pth")
+    return "x_data_base.pth"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--plan",),
+        ("--try", "."),
+        ("--descriptors", "SM"),
+        ("--stride", "layer4"),
+        ("--take", "model"),
+        ("--strict", "inference"),
+        ("--mean", "1,1,1"),
+        ("--embedder", "e.pth"),
+    ],
+    ids=lambda options: options[0],
+)
+def test_a_data_base_takes_no_word_on_weights(cgd, data_base_file, options):
+    ran = cgd("convert-weights", data_base_file, *options)
+    check_failure(ran, 2, options[0], data_base_file, "data base of embeddings")
+
+
+@pytest.mark.parametrize("options", [("--model", "m"), ("--part", "test"), ("--embedder", "e.pth")])
+def test_the_way_back_takes_no_word_on_others(cgd, old, options):
+    ran = cgd("convert-weights", "old.pth", "--to", "reference", "-o", "b.pth", *options)
+    check_failure(ran, 2, options[0])
+
+
+def test_the_way_back_without_a_classifier(cgd, folder):
+    content = {n: t for n, t in state_dict(SG).items() if not n.startswith("auxiliary_module.")}
+    torch.save(content, "noclf.pth")
+    back = ("convert-weights", "noclf.pth", "--to", "reference", "-o", "back.pth")
+    check_failure(cgd(*back), 1, "classifier")
+    ran = cgd(*back, "--strict", "inference")
+    assert ran.code == 0, ran.err
+    assert "assumed stride layer3" in ran.out
+    again = torch.load("back.pth", weights_only=True)
+    assert list(again) == list(content)
+    assert all(torch.equal(again[n], t) for n, t in content.items())
+
+
+def test_a_classifier_is_nothing_to_a_comparison(cgd, old):
+    """Its embeddings are the same: the fingerprint is without it."""
+    content = {n: t for n, t in state_dict(SG).items() if not n.startswith("auxiliary_module.")}
+    torch.save(content, "noclf.pth")
+    assert cgd("convert-weights", "old.pth").code == 0
+    compared = json.loads(cgd("inspect", "noclf.pth", "old.safetensors", "--json").out)
+    assert compared["same_embeddings"] is True
+
+
+def test_nan_is_warned_of(cgd, folder):
+    content = state_dict(SG)
+    content["features.0.weight"] = content["features.0.weight"] * float("nan")
+    torch.save(content, "nan.pth")
+    ran = cgd("convert-weights", "nan.pth")
+    assert ran.code == 0 and "backbone.conv1.weight hold NaN" in ran.err
+
+
+def test_a_numpy_archive_is_named(cgd, folder):
+    np.savez("w.npz", a=np.zeros(3))
+    np.savez_compressed("c.npz", a=np.zeros(3))
+    for name in ("w.npz", "c.npz"):
+        check_failure(cgd("convert-weights", name), 1, name, "NumPy archive")

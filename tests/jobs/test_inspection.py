@@ -109,7 +109,10 @@ def test_a_file_that_does_not_convert_is_shown_with_the_reason(tmp_path):
     content = {n: v for n, v in state_dict(SG).items() if not n.startswith("auxiliary")}
     torch.save(content, tmp_path / "old.pth")
     report = inspect_file(tmp_path / "old.pth")
-    assert report.facts["fingerprint"] is None and report.refusal is None
+    # No embedding needs the classifier, so what identifies the embeddings is known.
+    torch.save(state_dict(SG), tmp_path / "whole.pth")
+    whole = inspect_file(tmp_path / "whole.pth").facts["fingerprint"]
+    assert report.facts["fingerprint"] == whole and report.refusal is None
     assert any("would refuse it" in note and "classifier" in note for note in report.notes)
     assert any("--strict inference" in note for note in report.notes)
     assert {anomaly.kind for anomaly in report.anomalies} == {"missing entry"}

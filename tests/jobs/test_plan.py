@@ -209,3 +209,124 @@ def test_optimizer_beside_is_said(folder):
     optimizer = {"state": {0: {"exp_avg": torch.zeros(4)}}, "param_groups": []}
     plan = plan_conversion(save(folder, {"model": state_dict(SG), "optimizer": optimizer}))
     assert "optimizer" in plan.wrapper and not plan.problems
+
+
+# What is said in plain words is true
+
+CLASSIFIER = [n for n in state_dict(SG) if n.startswith("auxiliary_module.")]
+
+
+def bare(names=CLASSIFIER):
+    return {n: t for n, t in state_dict(SG).items() if n not in names}
+
+
+def words(plan):
+    return " ".join(count_lines(plan))
+
+
+def test_a_missing_classifier_is_missing_whole(folder):
+    plan = plan_conversion(save(folder, bare()))
+    assert len(plan.missing) == 7 and len(plan.problems) == 7  # 122 + 7 are 129
+
+
+def test_what_inference_does_without_is_still_said(folder):
+    plan = plan_conversion(save(folder, bare()), INFERENCE)
+    assert len(plan.missing) == 7 and not plan.problems and plan.counts["missing"] == 7
+    assert all("training" in why for why in plan.missing.values())
+    assert "122 are the network's" in words(plan)
+    assert "128 with 1 descriptor, 129 with 2" in words(plan)  # as code that builds it counts
+
+
+def test_old_files_without_counters_are_compared_as_current_code_counts(folder):
+    content = {n: t for n, t in state_dict(SG).items() if "num_batches" not in n}
+    plan = plan_conversion(save(folder, content))
+    assert "129 with 2" in words(plan) and "no num_batches_tracked" in words(plan)
+
+
+def test_unknown_entries_are_not_counted_as_the_networks(folder):
+    plan = plan_conversion(save(folder, state_dict(SG) | {"extra.weight": torch.zeros(1)}))
+    assert "why 130: 129 are the network's" in words(plan) and "1 cannot be placed" in words(plan)
+
+
+@pytest.mark.parametrize("rows", [1000, 24])
+def test_fc_is_called_what_is_known_of_it(folder, rows):
+    from torchvision.models import resnet18
+
+    plan = plan_conversion(save(folder, resnet18(weights=None, num_classes=rows).state_dict()))
+    assert "ImageNet" not in " ".join(e.rule for e in plan.entries)
+    said = [note for note in plan.assumed if note.startswith("fc (24 x 512)")]
+    assert len(said) == (rows == 24)
+
+
+# File names of the reference's first days
+
+CAR = ((0.4853, 0.4965, 0.4295), (0.2237, 0.2193, 0.2568))
+
+
+@pytest.mark.parametrize(
+    ("name", "mean", "size"),
+    [
+        ("car_uncropped_resnet18_SG_256_0.5_0.1_model.pth", CAR[0], 224),
+        ("car_cropped_resnet18_SG_256_0.5_0.1_128_model.pth", CAR[0], 224),
+        ("car_uncropped_resnet18_SG_256_0.1_0.5_0.1_128_model.pth", (0.485, 0.456, 0.406), 224),
+        ("car_uncropped_256_model.pth", CAR[0], 256),
+        ("mine_resnet18_SG_256_model.pth", (0.485, 0.456, 0.406), 224),
+    ],
+)
+def test_a_file_name_says_mean_and_std(folder, name, mean, size):
+    plan = plan_conversion(save(folder, state_dict(SG), name))
+    assert plan.config["transform"]["mean"] == mean
+    assert plan.config["transform"]["image_size"] == size
+    assert any("mean and std" in words for words in plan.assumed)
+
+
+def test_a_first_file_name_of_another_dimension_is_refused(folder):
+    plan = plan_conversion(save(folder, state_dict(SG), "car_uncropped_1536_model.pth"))
+    assert "1536" in plan.problems[0] and "256" in plan.problems[0]
+
+
+# Several sets of weights in one file
+
+
+def test_the_other_of_two_plain_sets_is_named(folder):
+    one, two = state_dict(SG), {n: t + 1 for n, t in state_dict(SG).items()}
+    source = save(folder, {"model": one, "network": two})
+    assert "--take network" in " ".join(plan_conversion(source).assumed)
+    report = convert_weights(source, config=ConvertConfig(take="network"))
+    first = load_model(report.target).backbone.conv1.weight
+    assert torch.equal(first, two["features.0.weight"])
+
+
+@pytest.mark.parametrize("ema", [{}, {"decay": 0.999}, {"updates": {"n": 3}}], ids=str)
+def test_an_average_without_weights_is_passed_over(folder, ema):
+    plan = plan_conversion(save(folder, {"ema": ema, "model": state_dict(SG), "epoch": 3}))
+    assert not plan.problems and "inside `model`" in plan.wrapper and "ema" in plan.wrapper
+
+
+def test_what_stands_beside_a_pair_is_said(folder):
+    trunk = {n: t for n, t in bare().items() if n.startswith("features.")}
+    content = {"trunk": trunk, "embedder": {"net.0.weight": torch.zeros(8, 512)}, "epoch": 9}
+    with pytest.raises(CheckpointError):  # a trunk by positions is no trunk of that library
+        plan_conversion(save(folder, content))
+    plan = plan_conversion(save(folder, content), ConvertConfig(take="trunk"))
+    assert plan.config["embedding_dim"] is None or plan.problems
+
+
+def test_a_compiled_part_of_the_network_is_unwrapped(folder):
+    content = {n.replace("features.", "features._orig_mod."): t for n, t in state_dict(SG).items()}
+    plan = plan_conversion(save(folder, content))
+    accounted(plan, content)
+    assert not plan.problems and len(plan.renamed) == 129
+
+
+def test_nan_in_the_file_is_said(folder):
+    content = state_dict(SG)
+    content["features.0.weight"] = content["features.0.weight"] * float("nan")
+    report = convert_weights(save(folder, content))
+    assert report.not_finite == ("backbone.conv1.weight",)
+
+
+def test_counters_that_share_memory_are_no_finding(folder):
+    counter = torch.zeros(1)
+    content = {n: counter if "total_" in n else t for n, t in polluted(SG, OLD).items()}
+    assert plan_conversion(save(folder, content)).shared == ()

@@ -92,6 +92,7 @@ def scene(tmp_path_factory):
 
 
 SAID = ConvertConfig(image_size=48)
+IMAGENET = (Transform.mean, Transform.std)
 
 
 def test_an_index_of_other_code_finds_stride_order_and_normalization(scene):
@@ -119,6 +120,39 @@ def test_converted_by_the_options_it_gives_the_same_rows(scene, folder):
     assert converted.assumed == ()
     embed_images([scene / "data"], folder / "new.npy", model=converted.target)
     assert np.abs(np.load(folder / "new.npy") - np.load(scene / "feats.npy")).max() < 1e-5
+
+
+def rows_of_another(folder, **changes):
+    """Embeddings of the golden pictures by the golden SG weights, read in another way."""
+    case = next(c for c in golden_configs() if c["gd_config"] == "SG")
+    torch.save(config_state_dict(case), folder / "old.pth")
+    convert_weights(folder / "old.pth", folder / "as.safetensors", ConvertConfig("SG", **changes))
+    embed_images([GOLDEN / "pictures"], folder / "feats.npy", model=folder / "as.safetensors")
+    (folder / "feats.sqlite").unlink()
+    return folder / "old.pth"
+
+
+def test_an_odd_p_is_found(folder):
+    """Once p = 3 was called proved for rows made with 2.9."""
+    old = rows_of_another(folder, gem_p=2.87)
+    said = ConvertConfig("SG", StrideMode.layer3, image_size=224, mean=IMAGENET[0], std=IMAGENET[1])
+    report = try_readings(old, GOLDEN / "pictures", said, against=folder / "feats.npy")
+    assert report.decided and report.scores[0].reading["gem_p"] == 2.87
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"gem_p": 2.9}, {"gem_p": 2.5}, {"mean": (0.48, 0.45, 0.40), "std": (0.23, 0.23, 0.23)}],
+    ids=str,
+)
+def test_a_near_reading_is_not_called_proved(cgd, folder, changes):
+    old = rows_of_another(folder, **changes)
+    said = ["--descriptors", "SG", "--gem-p", "3", "--stride", "layer3", "--image-size", "224"]
+    normal = ["--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225"]
+    given = ["--try", GOLDEN / "pictures", "--against", folder / "feats.npy"]
+    ran = cgd("convert-weights", old, *given, *said, *normal)
+    assert ran.code == 4 and "near" in ran.err and "hint: " in ran.err
+    assert "proved" not in ran.out and "to convert by this reading" not in ran.out
 
 
 def test_rows_that_no_reading_makes_are_not_proved(scene, folder):

@@ -25,6 +25,7 @@ def _facts(tensors: Mapping[str, Tensor], beside: Beside) -> Facts:
         descriptors="S",
         stride=StrideMode.standard,
         head=Head.affine,
+        why="torchvision's, as open-metric-learning builds it",
         notes=tuple(notes),
     )
 

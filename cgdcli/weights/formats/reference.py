@@ -12,20 +12,38 @@ from cgdcli.weights.formats import Beside, Facts, Format, Names, Rule
 # Its command line shortens one name.
 FULL_BACKBONE_NAMES = {"resnext50": "resnext50_32x4d"}
 
-# {data}_{crop}_{backbone}_{letters}_{dim}_..._model.pth; the first names had no backbone.
+# {data}_{crop}_{backbone}_{letters}_{dim}_..._model.pth; then come temperature and margin, with the
+# batch size since 2 March 2020, and before them the smoothing since a few commits later.
 _FILE_NAME = re.compile(
-    r"(?:^|_)(?P<backbone>resnet\d+|resnext\d+(?:_\d+x\d+d)?|wide_resnet\d+_2)"
-    r"_(?P<letters>[SMG]{1,3})_(?P<dim>\d+)_"
+    r"(?:(?P<data>car|cub|sop|isc)_(?P<crop>uncropped|cropped)_|^|_)"
+    r"(?P<backbone>resnet\d+|resnext\d+(?:_\d+x\d+d)?|wide_resnet\d+_2)"
+    r"_(?P<letters>[SMG]{1,3})_(?P<dim>\d+)_(?P<numbers>(?:[0-9.]+_)*)"
 )
+# {data}_{crop}_{dim}_model.pth, of 1 March 2020 alone: pictures of 256 px.
+_FIRST_FILE_NAME = re.compile(r"(?P<data>car|cub|sop|isc)_(?:uncropped|cropped)_(?P<dim>\d+)_model")
+_NUMBERS_SINCE_IMAGENET = 4
+# Of the pictures of each data set; used until ImageNet's took their place on 2 March 2020.
+MEANS_AND_STDS = {
+    "car": ((0.4853, 0.4965, 0.4295), (0.2237, 0.2193, 0.2568)),
+    "cub": ((0.4707, 0.4601, 0.4549), (0.2767, 0.2760, 0.2850)),
+    "sop": ((0.5807, 0.5396, 0.5044), (0.2901, 0.2974, 0.3095)),
+    "isc": ((0.8324, 0.8109, 0.8041), (0.2206, 0.2378, 0.2444)),
+}
 
 
 @dataclass(frozen=True)
 class FileNameFacts:
-    """What the reference's file name says."""
+    """What the reference's file name says.
+
+    Attributes:
+        mean, std: of the data set it names, where the name's form is from before 2 March 2020.
+    """
 
     backbone: str
     letters: str
     embedding_dim: int
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
 
 
 def read_file_name(name: str) -> FileNameFacts | None:
@@ -33,7 +51,15 @@ def read_file_name(name: str) -> FileNameFacts | None:
     match = _FILE_NAME.search(name)
     if match is None:
         return None
-    return FileNameFacts(match["backbone"], match["letters"], int(match["dim"]))
+    old = match["data"] and len(match["numbers"].split("_")) - 1 < _NUMBERS_SINCE_IMAGENET
+    mean, std = MEANS_AND_STDS[match["data"]] if old else (None, None)
+    return FileNameFacts(match["backbone"], match["letters"], int(match["dim"]), mean, std)
+
+
+def first_file_name(name: str) -> tuple[str, int] | None:
+    """Data set and dimension of a name of 1 March 2020, before backbone and letters were in it."""
+    match = _FIRST_FILE_NAME.search(name)
+    return (match["data"], int(match["dim"])) if match else None
 
 
 def _recognises(names: Names, beside: Beside) -> bool:

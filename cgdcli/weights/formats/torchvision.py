@@ -1,6 +1,25 @@
 """torchvision's ResNets: the names we kept for the backbone, plus the ImageNet classifier `fc`."""
 
-from cgdcli.weights.formats import Beside, Format, Names, Rule
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from cgdcli.weights.formats import Beside, Facts, Format, Names, Rule
+
+_IMAGENET_CLASSES = 1000
+
+
+def _facts(tensors: Mapping[str, Tensor], beside: Beside) -> Facts:
+    fc = tensors.get("fc.weight")
+    if fc is None or fc.ndim != 2 or fc.shape[0] == _IMAGENET_CLASSES:
+        return Facts()
+    rows, columns = fc.shape
+    return Facts(
+        notes=(
+            f"fc ({rows} x {columns}) is taken for a classifier and left out; if it projects to "
+            "the embedding, name the entries trunk.* and embedder.0.* and convert again",
+        )
+    )
 
 
 def _recognises(names: Names, beside: Beside) -> bool:
@@ -11,7 +30,8 @@ TORCHVISION = Format(
     "torchvision ResNet",
     _recognises,
     rules=(Rule(r"((?:conv1|bn1|layer[1-4])\..+)", r"backbone.\1"),),
-    dropped=(Rule(r"fc\.(?:weight|bias)", why="ImageNet classifier"),),
+    dropped=(Rule(r"fc\.(?:weight|bias)", why="the layer fc, of which a backbone has none"),),
+    read_facts=_facts,
     backward=(Rule(r"backbone\.(.+)", r"\1"),),
     left_out=(
         Rule(r"branches\..+", why="a ResNet there ends with its map"),
