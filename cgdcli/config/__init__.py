@@ -1,0 +1,39 @@
+"""What can be chosen, its limits, and every default, once.
+
+The command line reads its defaults from these dataclasses; a checkpoint carries a `CGDConfig` in
+its header. No torch here: `cgd --help` imports this module.
+"""
+
+from cgdcli.config.jobs import ConvertConfig, EmbedConfig, ProfileConfig, TrialConfig
+from cgdcli.config.names import (
+    DESCRIPTOR_NAMES,
+    RECALL_RANKS,
+    Backbone,
+    Device,
+    Foreign,
+    Head,
+    Strict,
+    StrideMode,
+)
+from cgdcli.config.network import CGDConfig, Transform, check_descriptors, pooled_config
+from cgdcli.config.training import TrainConfig
+
+__all__ = [
+    "DESCRIPTOR_NAMES",
+    "RECALL_RANKS",
+    "Backbone",
+    "CGDConfig",
+    "ConvertConfig",
+    "Device",
+    "EmbedConfig",
+    "Foreign",
+    "Head",
+    "ProfileConfig",
+    "Strict",
+    "StrideMode",
+    "TrainConfig",
+    "Transform",
+    "TrialConfig",
+    "check_descriptors",
+    "pooled_config",
+]

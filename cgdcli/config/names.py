@@ -1,0 +1,73 @@
+"""Words that can be chosen among: backbones, stride modes, heads, devices."""
+
+from enum import StrEnum
+
+
+class Backbone(StrEnum):
+    """torchvision's residual networks, by torchvision's names."""
+
+    resnet18 = "resnet18"
+    resnet34 = "resnet34"
+    resnet50 = "resnet50"
+    resnet101 = "resnet101"
+    resnet152 = "resnet152"
+    resnext50_32x4d = "resnext50_32x4d"
+    resnext101_32x8d = "resnext101_32x8d"
+    resnext101_64x4d = "resnext101_64x4d"
+    wide_resnet50_2 = "wide_resnet50_2"
+    wide_resnet101_2 = "wide_resnet101_2"
+
+
+class StrideMode(StrEnum):
+    """Which stage gives up its stride of 2. Keys and shapes are the same in all three."""
+
+    layer3 = "layer3"
+    layer4 = "layer4"
+    standard = "standard"
+
+
+class Head(StrEnum):
+    """What becomes of one descriptor; each ends with L2.
+
+    `linear` is CGD's: Linear without bias. `affine` has a bias. `whitening` normalizes first, then
+    Linear with bias, as the learned whitening of cnnimageretrieval-pytorch does.
+    """
+
+    linear = "linear"
+    affine = "affine"
+    whitening = "whitening"
+
+
+class Strict(StrEnum):
+    """What a conversion insists on: every entry, or every one but the classifier's."""
+
+    exact = "exact"
+    inference = "inference"
+
+
+class Foreign(StrEnum):
+    """Whose names a checkpoint can be written back under."""
+
+    reference = "reference"
+    torchvision = "torchvision"
+    timm = "timm"
+
+
+class Device(StrEnum):
+    """Where to compute; `auto` takes CUDA, else MPS for embedding, else the CPU."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+DESCRIPTOR_NAMES = {
+    "S": "SPoC (mean)",
+    "M": "MAC (max)",
+    "G": "GeM (generalized mean)",
+    "R": "R-MAC (regional maxima)",
+    "C": "CroW (weighted sum pooling)",
+    "W": "weighted GeM (CroW's spatial weights)",
+}
+RECALL_RANKS = (1, 2, 4, 8)
