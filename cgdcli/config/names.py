@@ -53,6 +53,50 @@ class Foreign(StrEnum):
     timm = "timm"
 
 
+class Recipe(StrEnum):
+    """How to train: cgd's own way, or the reference's."""
+
+    default = "default"
+    reference = "reference"
+
+
+class Optimizer(StrEnum):
+    """PyTorch's Adam, with decoupled weight decay or without."""
+
+    adamw = "adamw"
+    adam = "adam"
+
+
+class Schedule(StrEnum):
+    """How learning rates fall."""
+
+    cosine = "cosine"
+    steps = "steps"
+
+
+class BatchNorm(StrEnum):
+    """Statistics of the backbone's BatchNorm while training; its weights and biases learn."""
+
+    frozen = "frozen"
+    trained = "trained"
+
+
+class Precision(StrEnum):
+    """What the backbone computes in; descriptors, heads, norms and losses are float32."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+class Cache(StrEnum):
+    """Whether pictures are decoded once and kept."""
+
+    auto = "auto"
+    memory = "memory"
+    none = "none"
+
+
 class Device(StrEnum):
     """Where to compute; `auto` takes CUDA, else MPS for embedding, else the CPU."""
 

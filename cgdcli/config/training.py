@@ -1,62 +1,138 @@
-"""One training run."""
+"""One training run: every setting with its default, its limits and its words, once.
 
-from dataclasses import dataclass
+The command line, `--config run.toml` and the environment take their names, defaults and help from
+these fields.
+"""
 
-from cgdcli.config.checks import check_range
-from cgdcli.config.names import Backbone, Device, StrideMode
+import dataclasses
+import difflib
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, Self
+
+from cgdcli.config.checks import check_choice, check_range
+from cgdcli.config.names import (
+    Backbone,
+    BatchNorm,
+    Cache,
+    Device,
+    Optimizer,
+    Precision,
+    Recipe,
+    Schedule,
+    StrideMode,
+)
 from cgdcli.config.network import CGDConfig, Transform
 from cgdcli.errors import ConfigError
 
 
+def setting(default: Any, words: str, low: float | None = None, high: float | None = None) -> Any:
+    """A field with its help, and its range where it is a number."""
+    metadata = {"help": words} | ({} if low is None else {"low": low, "high": high})
+    return dataclasses.field(default=default, metadata=metadata)
+
+
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training run. The values are the reference's but for the backbone and the dimension: a
-    ResNet-18 step of 128 pictures at 224 px takes 5.2 GB of memory, the process whole (measured on
-    a CPU), which a laptop has; the reference's ResNet-50 wants a GPU.
+    """One training run. A ResNet-18 step of 128 pictures at 224 px in float32 takes 5.2 GB of
+    memory, the process whole (measured on a CPU); the reference's ResNet-50 wants a GPU.
 
-    Attributes:
-        per_class: pictures of one class in a batch (M of an M-per-class batch).
-        val_fraction: share of the training CLASSES held out to choose `best`, where the data has
-            no `val`.
-        backbone_weights: `default` (torchvision's ImageNet download), `none`, or a file.
-        margin: of the triplet loss, a Euclidean distance between unit embeddings.
-        workers: threads that decode pictures; 0 for as many as there are cores, at most 8.
+    The values are the default recipe's; `RECIPES` has the reference's.
     """
 
-    backbone: Backbone = CGDConfig.backbone
-    stride: StrideMode = CGDConfig.stride
-    descriptors: str = CGDConfig.descriptors
-    embedding_dim: int = 512
-    image_size: int = Transform.image_size
-    backbone_weights: str = "default"
-    epochs: int = 20
-    batch_size: int = 128
-    per_class: int = 4
-    learning_rate: float = 1e-4
-    margin: float = 0.1
-    temperature: float = 0.5
-    smoothing: float = 0.1
-    val_fraction: float = 0.2
-    seed: int = 0
-    workers: int = 0
-    device: Device = Device.auto
+    recipe: Recipe = setting(
+        Recipe.default,
+        "`reference`: leftthomas/CGD's training in kind; what is given besides holds.",
+    )
+    backbone: Backbone = setting(CGDConfig.backbone, "torchvision's name of the trunk.")
+    stride: StrideMode = setting(
+        StrideMode.standard, "The stage whose stride is removed; `standard`: none."
+    )
+    descriptors: str = setting(
+        CGDConfig.descriptors,
+        "Letters of S (SPoC, mean) M (MAC, max) G (GeM) R (R-MAC) C (CroW) W (weighted GeM); the "
+        "first feeds the auxiliary classifier.",
+    )
+    embedding_dim: int = setting(
+        512, "Length of the embedding; divisible by the number of descriptors.", 1, 65_536
+    )
+    image_size: int = setting(Transform.image_size, "Input size in pixels.", 32, 4096)
+    backbone_weights: str = setting(
+        "default", "`default` (ImageNet, downloaded once), `none`, or a file (.pth, .safetensors)."
+    )
+    epochs: int = setting(40, "Passes over the pictures.", 1, 100_000)
+    minutes: float = setting(
+        0.0, "Train so long instead of --epochs; the schedule fits the time. 0: by epochs.", 0, 1e6
+    )
+    batch_size: int = setting(64, "Pictures a step.", 2, 100_000)
+    per_class: int = setting(4, "Pictures of a class in a batch.", 2, 1_000)
+    optimizer: Optimizer = setting(Optimizer.adamw, "Of the steps.")
+    learning_rate: float = setting(1e-4, "Of the backbone.", 1e-12, 1e3)
+    head_rate: float = setting(10.0, "Learning rate of the heads, in times the backbone's.", 0, 1e6)
+    proxy_rate: float = setting(100.0, "That of the class proxies, likewise.", 0, 1e6)
+    weight_decay: float = setting(
+        1e-4, "Of matrices and filters; none of norms, biases and proxies.", 0, 1
+    )
+    clip_norm: float = setting(5.0, "Largest norm of a step's gradient; 0: any.", 0, 1e6)
+    schedule: Schedule = setting(
+        Schedule.cosine, "`cosine` to a hundredth; `steps`: a tenth after 60 and 80 %."
+    )
+    warm: float = setting(
+        0.05, "Share of the run in which the heads alone learn, the backbone at rest.", 0, 0.9
+    )
+    class_weight: float = setting(1.0, "Of the auxiliary classifier's loss.", 0, 1e6)
+    triplet_weight: float = setting(1.0, "Of the batch-hard triplet loss.", 0, 1e6)
+    proxy_weight: float = setting(
+        1.0, "Of the normalized softmax over class proxies, on the embedding.", 0, 1e6
+    )
+    margin: float = setting(0.1, "Of the triplet loss, a distance of unit embeddings.", 0, 100)
+    temperature: float = setting(0.5, "Of the auxiliary classifier.", 1e-3, 1e3)
+    smoothing: float = setting(0.1, "Of the auxiliary classifier's labels.", 0, 0.999)
+    proxy_temperature: float = setting(0.07, "Of the softmax over proxies.", 1e-3, 1e3)
+    crop_scale: float = setting(
+        0.3, "Least share of a picture that a crop shows; 1: the reference's crop of 8/9.", 0.01, 1
+    )
+    erasing: float = setting(0.0, "Share of pictures with a rectangle erased.", 0, 1)
+    ema: float = setting(
+        0.05, "Weights averaged over this share of the run are judged and kept; 0: none.", 0, 1
+    )
+    batch_norm: BatchNorm = setting(
+        BatchNorm.frozen, "Statistics of the backbone's BatchNorm (from scratch: always trained)."
+    )
+    precision: Precision = setting(
+        Precision.auto, "Of the backbone; `auto`: bf16 where it is faster, measured at the start."
+    )
+    cache: Cache = setting(
+        Cache.auto, "`memory`: decode each picture once; `auto`: where they fit a quarter of it."
+    )
+    val_fraction: float = setting(
+        0.2, "Share of the CLASSES held out to choose `best`, if there is no val.", 0, 0.9
+    )
+    evaluations: int = setting(
+        10, "How often val is judged, evenly over the run, its end included.", 1, 100_000
+    )
+    seed: int = setting(0, "Of heads, batches, crops and held-out classes.", 0, 2**63 - 1)
+    workers: int = setting(0, "Threads that read pictures; 0: one a core, at most 8.", 0, 256)
+    device: Device = setting(Device.auto, "Where to compute.")
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(field.type, type) and issubclass(field.type, StrEnum):
+                object.__setattr__(self, field.name, check_choice(field.name, value, field.type))
+            elif "low" in field.metadata:
+                low, high = field.metadata["low"], field.metadata["high"]
+                check_range(option_name(field.name), value, low, high)
         self.model_config(classes=2)
-        check_range("--epochs", self.epochs, 1, 100_000)
-        check_range("--batch-size", self.batch_size, 2, 100_000)
-        check_range("--per-class", self.per_class, 2, 1_000)
-        check_range("--workers", self.workers, 0, 256)
-        check_range("--val-fraction", self.val_fraction, 0, 0.9)
-        check_range("--learning-rate", self.learning_rate, 1e-12, 1e3)
-        check_range("margin", self.margin, 0, 100)
-        check_range("temperature", self.temperature, 1e-3, 1e3)
-        check_range("smoothing", self.smoothing, 0, 0.999)
-        check_range("--seed", self.seed, 0, 2**63 - 1)
         if self.per_class > self.batch_size:
             raise ConfigError(
                 f"--per-class {self.per_class} is larger than --batch-size {self.batch_size}",
                 hint=f"a batch holds several classes: try --batch-size {8 * self.per_class}",
+            )
+        if not self.class_weight + self.triplet_weight + self.proxy_weight:
+            raise ConfigError(
+                "all losses have the weight 0, so nothing is learned",
+                hint="leave one of --class-weight, --triplet-weight and --proxy-weight out",
             )
 
     def model_config(self, classes: int) -> CGDConfig:
@@ -69,3 +145,68 @@ class TrainConfig:
             classes=classes,
             transform=Transform(image_size=self.image_size),
         )
+
+    @classmethod
+    def resolved(cls, *layers: dict[str, Any]) -> Self:
+        """Settings from dicts by name, the first that has one holding; what none says is the
+        recipe's.
+
+        Raises:
+            ConfigError: an unknown name, with the nearest known one, or a value out of range.
+        """
+        said: dict[str, Any] = {}
+        for layer in reversed(layers):
+            said |= layer
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in said:
+            if name not in known:
+                nearest = difflib.get_close_matches(name, known, 1)
+                raise ConfigError(
+                    f"unknown setting {name!r}",
+                    hint=f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(known)}",
+                )
+        recipe = check_choice("recipe", said.get("recipe", Recipe.default), Recipe)
+        return replace(cls(**RECIPES[recipe]), **{k: _as_kind(cls, k, v) for k, v in said.items()})
+
+
+def option_name(name: str) -> str:
+    """`batch_size` as `--batch-size`."""
+    return f"--{name.replace('_', '-')}"
+
+
+def _as_kind(cls: type[TrainConfig], name: str, value: Any) -> Any:
+    """A value as its field wants it; whole numbers do for broken ones, nothing else is bent."""
+    kind = next(field.type for field in dataclasses.fields(cls) if field.name == name)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    wanted = str if isinstance(kind, type) and issubclass(kind, StrEnum) else kind
+    if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):  # type: ignore[arg-type]
+        raise ConfigError(
+            f"{name} = {value!r} is {type(value).__name__}; {getattr(kind, '__name__', kind)} is "
+            "wanted",
+            hint=f"see `cgd train --help` for {option_name(name)}",
+        )
+    return value
+
+
+# The reference (leftthomas/CGD train.py): Adam at one rate, no warm-up, no average, every layer.
+RECIPES: dict[Recipe, dict[str, Any]] = {
+    Recipe.default: {},
+    Recipe.reference: {
+        "recipe": Recipe.reference,
+        "stride": StrideMode.layer3,
+        "epochs": 20,
+        "batch_size": 128,
+        "optimizer": Optimizer.adam,
+        "head_rate": 1.0,
+        "weight_decay": 0.0,
+        "clip_norm": 0.0,
+        "schedule": Schedule.steps,
+        "warm": 0.0,
+        "proxy_weight": 0.0,
+        "crop_scale": 1.0,
+        "ema": 0.0,
+        "precision": Precision.fp32,
+        "evaluations": 100_000,
+    },
+}
