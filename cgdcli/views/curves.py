@@ -1,0 +1,172 @@
+"""Curves over epochs and shares with their intervals, as inline SVG."""
+
+from collections.abc import Callable, Sequence
+from html import escape
+from math import ceil, floor, isfinite, log10
+
+CURVES_STYLE = """
+.curves { display: grid; gap: 1rem 1.5rem; grid-template-columns:
+  repeat(auto-fit, minmax(min(18rem, 100%), 1fr)); }
+.curves figure { margin: 0; min-width: 0; } .curves figcaption { font-size: .9rem; }
+.curves .key { display: inline-block; margin-left: .9rem; }
+.curves .key svg { width: 1.6rem; height: .6rem; margin-right: .3rem; }
+polyline.curve, .key line { fill: none; stroke: var(--bar); stroke-width: 2; }
+.second { stroke-dasharray: 6 4; } polyline.reference { stroke: var(--soft);
+  stroke-dasharray: 2 4; fill: none; stroke-width: 1.5; }
+.key line.reference { stroke: var(--soft); stroke-dasharray: 2 4; }
+dl.bars rect.interval { fill: var(--ink); opacity: .75; }
+"""
+# A curve of more points than pixels says nothing more and makes the page large.
+MOST_POINTS = 300
+_DOTS_UP_TO = 40
+_LEFT, _RIGHT, _TOP, _BOTTOM, _WIDTH, _HEIGHT = 52.0, 330.0, 10.0, 170.0, 340, 200
+Points = Sequence[tuple[float, float]]
+Format = Callable[[float], str]
+
+
+def percent(share: float) -> str:
+    """43.7 %."""
+    return f"{100 * share:.1f} %"
+
+
+def plain(value: float) -> str:
+    """Four digits at most."""
+    return f"{value:.4g}"
+
+
+def line_chart(
+    title: str,
+    series: Sequence[tuple[str, Points]],
+    words: Format = plain,
+    *,
+    reference: tuple[str, float] | None = None,
+) -> str:
+    """Curves over epochs; at most two, told apart by dashes, and a dotted line to compare with.
+
+    Args:
+        series: (name, (epoch, value) rising by epoch); what is not finite is left out.
+        words: a value in words, for ticks and for what a point says when pointed at.
+    """
+    series = [(n, [p for p in points if isfinite(p[1])]) for n, points in series]
+    values = [y for _, points in series for _, y in points]
+    values += [reference[1]] if reference else []
+    epochs = [x for _, points in series for x, _ in points]
+    if not epochs:
+        return ""
+    ticks = _round_ticks(min(values), max(values), 4)
+    low, high = min(ticks[0], *values), max(ticks[-1], *values)
+    first, last = min(epochs), max(epochs)
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return (
+            _LEFT + (_RIGHT - _LEFT) * ((x - first) / (last - first) if last > first else 0.5),
+            _BOTTOM - (_BOTTOM - _TOP) * (y - low) / (high - low),
+        )
+
+    parts = [_grid(ticks, words, at, first)]
+    for x in _epoch_ticks(first, last):
+        parts.append(_text(at(x, low)[0], _BOTTOM + 18, "middle", f"{x:g}"))
+    if reference:
+        y = at(first, reference[1])[1]
+        parts.append(f'<polyline class="reference" points="{_LEFT},{y:.1f} {_RIGHT},{y:.1f}"/>')
+    for number, (name, points) in enumerate(series):
+        parts.append(_curve(name, _thinned(points), words, at, "second" if number else ""))
+    names = [name for name, _ in series] + ([reference[0]] if reference else [])
+    return (
+        f"<figure><figcaption>{escape(title)}{_keys(names, reference is not None)}</figcaption>"
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)} by epoch">'
+        f"{''.join(parts)}</svg></figure>"
+    )
+
+
+def interval_bars(values: Sequence[tuple[str, float, float, float]]) -> str:
+    """(name, share, low, high): a bar each on 0 to 100 %, and its interval as a line in it."""
+    rows = []
+    for name, share, low, high in values:
+        width = max(0.4, 100 * (high - low))
+        rows.append(
+            f'<dt>{escape(name)}</dt><dd class="chart"><svg viewBox="0 0 100 10" '
+            'preserveAspectRatio="none" aria-hidden="true"><rect class="track" width="100" '
+            f'height="10"/><rect class="bar" width="{100 * share:.2f}" height="10"/>'
+            f'<rect class="interval" x="{100 * low:.2f}" y="4" width="{width:.2f}" height="2"/>'
+            f'</svg></dd><dd class="value">{percent(share)} '
+            f'<span class="soft">({100 * low:.1f} to {100 * high:.1f})</span></dd>'
+        )
+    return f'<dl class="bars">\n{chr(10).join(rows)}\n</dl>'
+
+
+def _grid(
+    ticks: Sequence[float],
+    words: Format,
+    at: Callable[[float, float], tuple[float, float]],
+    first: float,
+) -> str:
+    parts = []
+    for tick in ticks:
+        y = at(first, tick)[1]
+        parts.append(f'<line class="axis" x1="{_LEFT}" x2="{_RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(_text(_LEFT - 6, y + 4, "end", words(tick)))
+    return "".join(parts)
+
+
+def _curve(
+    name: str,
+    points: Points,
+    words: Format,
+    at: Callable[[float, float], tuple[float, float]],
+    kind: str,
+) -> str:
+    places = [at(x, y) for x, y in points]
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    dots = ""
+    if len(points) <= _DOTS_UP_TO:
+        dots = "".join(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3"><title>{escape(name)}, epoch {epoch:g}: '
+            f"{escape(words(value))}</title></circle>"
+            for (x, y), (epoch, value) in zip(places, points, strict=True)
+        )
+    return f'<polyline class="curve {kind}" points="{line}"/>{dots}'
+
+
+def _keys(names: Sequence[str], has_reference: bool) -> str:
+    """Which line is which; a single one needs no key."""
+    if len(names) < 2:
+        return ""
+    kinds = ["", "second"][: len(names) - has_reference] + ["reference"] * has_reference
+    return "".join(
+        f'<span class="key"><svg viewBox="0 0 26 10" aria-hidden="true"><line class="{kind}" '
+        f'x1="0" x2="26" y1="5" y2="5"/></svg>{escape(name)}</span>'
+        for name, kind in zip(names, kinds, strict=True)
+    )
+
+
+def _text(x: float, y: float, anchor: str, words: str) -> str:
+    return (
+        f'<text class="soft" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
+    )
+
+
+def _thinned(points: Points) -> Points:
+    if len(points) <= MOST_POINTS:
+        return points
+    step = (len(points) - 1) / (MOST_POINTS - 1)
+    return [points[round(i * step)] for i in range(MOST_POINTS)]
+
+
+def _round_ticks(low: float, high: float, wanted: int) -> list[float]:
+    """About `wanted` round numbers (1, 2, 5 times a power of ten) that enclose low to high."""
+    if high <= low:
+        low, high = (0.0, 2 * high) if high > 0 else (low - 1, low + 1)
+    raw = (high - low) / wanted
+    power = 10.0 ** floor(log10(raw))
+    step = next(f * power for f in (1, 2, 5, 10) if f * power >= raw * 0.999)
+    return [i * step for i in range(floor(low / step + 1e-9), ceil(high / step - 1e-9) + 1)]
+
+
+def _epoch_ticks(first: float, last: float) -> list[float]:
+    """Whole epochs, the ends among them, six at most."""
+    step = max(1, ceil((last - first) / 5))
+    ticks = [float(x) for x in range(int(first), int(last) + 1, step)]
+    if last - ticks[-1] < step * 0.6 and len(ticks) > 1:
+        ticks.pop()
+    return ticks if ticks[-1] == last else [*ticks, last]
