@@ -191,6 +191,7 @@ def _pair(
         of_first=sizes[pair[0]],
         of_second=sizes[pair[1]],
         query=str(embedded.paths[surest]),
+        query_is_first=embedded.labels[surest] == pair[0],
         neighbour=str(embedded.paths[int(scores.neighbours[surest, 0])]),
         similarity=float(np.clip(scores.similarities[surest, 0], -1, 1)),
     )

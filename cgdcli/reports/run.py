@@ -35,6 +35,7 @@ class ConfusedPair(Report):
         first_as_second: pictures of `first` whose nearest picture is of `second`; `of_first` in
             all. `second_as_first` and `of_second` the other way round.
         query, neighbour: the example of it whose `similarity` is largest; paths.
+            `query_is_first`: the query is of `first`.
     """
 
     first: str
@@ -44,6 +45,7 @@ class ConfusedPair(Report):
     of_first: int
     of_second: int
     query: str
+    query_is_first: bool
     neighbour: str
     similarity: float
 

@@ -8,8 +8,8 @@ CURVES_STYLE = """
 .curves { display: grid; gap: 1rem 1.5rem; grid-template-columns:
   repeat(auto-fit, minmax(min(18rem, 100%), 1fr)); }
 .curves figure { margin: 0; min-width: 0; } .curves figcaption { font-size: .9rem; }
-.curves .key { display: inline-block; margin-left: .9rem; }
-.curves .key svg { width: 1.6rem; height: .6rem; margin-right: .3rem; }
+.curves p.keys { margin: 0; font-size: .85rem; } .key { display: inline-block;
+  margin-right: .9rem; } .key svg { width: 1.6rem; height: .6rem; margin-right: .3rem; }
 polyline.curve, .key line { fill: none; stroke: var(--bar); stroke-width: 2; }
 .second { stroke-dasharray: 6 4; } polyline.reference { stroke: var(--soft);
   stroke-dasharray: 2 4; fill: none; stroke-width: 1.5; }
@@ -25,8 +25,8 @@ Format = Callable[[float], str]
 
 
 def percent(share: float) -> str:
-    """43.7 %."""
-    return f"{100 * share:.1f} %"
+    """43.7 %, 50 %."""
+    return f"{round(100 * share, 1):g} %"
 
 
 def plain(value: float) -> str:
@@ -39,6 +39,7 @@ def line_chart(
     series: Sequence[tuple[str, Points]],
     words: Format = plain,
     *,
+    shares: bool = False,
     reference: tuple[str, float] | None = None,
 ) -> str:
     """Curves over epochs; at most two, told apart by dashes, and a dotted line to compare with.
@@ -46,6 +47,7 @@ def line_chart(
     Args:
         series: (name, (epoch, value) rising by epoch); what is not finite is left out.
         words: a value in words, for ticks and for what a point says when pointed at.
+        shares: values lie between 0 and 1, and so does the axis.
     """
     series = [(n, [p for p in points if isfinite(p[1])]) for n, points in series]
     values = [y for _, points in series for _, y in points]
@@ -54,6 +56,10 @@ def line_chart(
     if not epochs:
         return ""
     ticks = _round_ticks(min(values), max(values), 4)
+    if shares:
+        ticks = (
+            [t for t in ticks if 0 <= t < 1 + 1e-9] if max(values) > min(values) else [0, 0.5, 1]
+        )
     low, high = min(ticks[0], *values), max(ticks[-1], *values)
     first, last = min(epochs), max(epochs)
 
@@ -63,7 +69,7 @@ def line_chart(
             _BOTTOM - (_BOTTOM - _TOP) * (y - low) / (high - low),
         )
 
-    parts = [_grid(ticks, words, at, first)]
+    parts = [_grid(ticks, words, at, first), _text(_LEFT - 12, _BOTTOM + 18, "end", "epoch")]
     for x in _epoch_ticks(first, last):
         parts.append(_text(at(x, low)[0], _BOTTOM + 18, "middle", f"{x:g}"))
     if reference:
@@ -73,9 +79,9 @@ def line_chart(
         parts.append(_curve(name, _thinned(points), words, at, "second" if number else ""))
     names = [name for name, _ in series] + ([reference[0]] if reference else [])
     return (
-        f"<figure><figcaption>{escape(title)}{_keys(names, reference is not None)}</figcaption>"
+        f"<figure><figcaption>{escape(title)}</figcaption>"
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)} by epoch">'
-        f"{''.join(parts)}</svg></figure>"
+        f"{''.join(parts)}</svg>{_keys(names, reference is not None)}</figure>"
     )
 
 
@@ -89,7 +95,7 @@ def interval_bars(values: Sequence[tuple[str, float, float, float]]) -> str:
             'preserveAspectRatio="none" aria-hidden="true"><rect class="track" width="100" '
             f'height="10"/><rect class="bar" width="{100 * share:.2f}" height="10"/>'
             f'<rect class="interval" x="{100 * low:.2f}" y="4" width="{width:.2f}" height="2"/>'
-            f'</svg></dd><dd class="value">{percent(share)} '
+            f'</svg></dd><dd class="value">{100 * share:.1f} % '
             f'<span class="soft">({100 * low:.1f} to {100 * high:.1f})</span></dd>'
         )
     return f'<dl class="bars">\n{chr(10).join(rows)}\n</dl>'
@@ -133,11 +139,12 @@ def _keys(names: Sequence[str], has_reference: bool) -> str:
     if len(names) < 2:
         return ""
     kinds = ["", "second"][: len(names) - has_reference] + ["reference"] * has_reference
-    return "".join(
+    keys = "".join(
         f'<span class="key"><svg viewBox="0 0 26 10" aria-hidden="true"><line class="{kind}" '
         f'x1="0" x2="26" y1="5" y2="5"/></svg>{escape(name)}</span>'
         for name, kind in zip(names, kinds, strict=True)
     )
+    return f'<p class="keys">{keys}</p>'
 
 
 def _text(x: float, y: float, anchor: str, words: str) -> str:

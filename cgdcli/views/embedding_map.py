@@ -18,6 +18,7 @@ MAP_STYLE = """
 .map { --l: 38%; } @media (prefers-color-scheme: dark) { .map { --l: 68%; } }
 figure.map circle { fill: hsl(var(--h) 65% var(--l)); }
 .map path.dot { stroke: hsl(var(--h) 65% var(--l)); stroke-width: 2; fill: none; }
+@media (max-width: 40rem) { .map circle.dot { r: 7px; } .map path.dot { stroke-width: 4; } }
 .map .dim { opacity: .1; }
 .map .ring { fill: none; stroke: var(--ink); stroke-width: 2.5; }
 .map .card { position: absolute; pointer-events: none; padding: .5rem; width: 11rem;
@@ -51,7 +52,8 @@ MAP_SCRIPT = """
     lines[1].textContent = file;
     lines[2].textContent = hit ? '\\u2713 nearest picture: same label'
       : '\\u2717 nearest picture: another label';
-    const top = svg.offsetTop + y * box.height / data.height, left = x * box.width / data.width;
+    const top = box.top - figure.getBoundingClientRect().top + y * box.height / data.height;
+    const left = x * box.width / data.width;
     const room = figure.clientWidth - card.offsetWidth;
     card.style.left = Math.max(0, Math.min(room, left - card.offsetWidth / 2)) + 'px';
     const above = top - card.offsetHeight - 12;

@@ -1,6 +1,6 @@
 """A finished run as one self-contained page."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
 from cgdcli.reports import BranchRecall, EpochReport, RunReport
@@ -72,7 +72,7 @@ def _summary(report: RunReport) -> list[str]:
         f"{100 * first.low:.1f} to {100 * first.high:.1f})",
         f"{s.get('backbone')} {s.get('descriptors')}, {s.get('embedding_dim')} dimensions, "
         f"{s.get('image_size')} px; {counted(len(report.epochs) - 1, 'epoch')} in "
-        f"{duration(report.seconds)}, {chosen}; data {report.data}",
+        f"{duration(report.seconds)}, {chosen}; trained on the folder {report.data}",
     ]
 
 
@@ -107,11 +107,12 @@ def _curves(report: RunReport) -> Iterator[str]:
             ("mAP@R", [(x, r.map_at_r) for x, r in judged if r.map_at_r is not None]),
         ],
         percent,
-        reference=("Recall@1 of the untrained backbone", before.recall[1]) if before else None,
+        shares=True,
+        reference=("Recall@1 before training", before.recall[1]) if before else None,
     )
     for name, values in _series(trained):
-        words: Callable[[float], str] = percent if name in _SHARES else plain
-        yield line_chart(_CURVES.get(name, name.replace("_", " ")), [(name, values)], words)
+        title, shares = _CURVES.get(name, name.replace("_", " ")), name in _SHARES
+        yield line_chart(title, [(title, values)], percent if shares else plain, shares=shares)
 
 
 def _series(epochs: Sequence[EpochReport]) -> Iterator[tuple[str, list[tuple[float, float]]]]:
@@ -153,13 +154,12 @@ def _branch_words(branch: BranchRecall) -> str:
     if branch.loss is None:
         return f"{start}, the only branch."
     loss = branch.loss
-    interval = f"(95 % interval {100 * loss.low:+.1f} to {100 * loss.high:+.1f})"
-    if loss.low <= 0 <= loss.high:
-        return (
-            f"{start}; whether it helps cannot be told: {100 * loss.value:+.1f} points {interval}."
-        )
-    helps = "leaving it out costs" if loss.value > 0 else "leaving it out gains"
-    return f"{start}; {helps} {abs(100 * loss.value):.1f} points {interval}."
+    costs = "costs" if loss.value >= 0 else "gains"
+    chance = ", which may be chance" if loss.low <= 0 <= loss.high else ""
+    return (
+        f"{start}; leaving it out {costs} {abs(100 * loss.value):.1f} points{chance} (95 % "
+        f"interval of the cost {100 * loss.low:+.1f} to {100 * loss.high:+.1f})."
+    )
 
 
 def _map_words(report: RunReport) -> list[str]:

@@ -18,7 +18,6 @@ ul.sheet.pairs { display: grid; gap: 0 2rem; grid-template-columns:
   repeat(auto-fill, minmax(min(17rem, 100%), 1fr)); }
 ul.sheet.pairs > li { grid-template-columns: repeat(2, minmax(0, 1fr)); align-content: start; }
 ul.sheet.pairs p { grid-column: 1 / -1; margin: 0; font-size: .9rem; }
-@media (max-width: 40rem) { ul.sheet > li { grid-template-columns: repeat(3, minmax(0, 1fr)); } }
 .tile { min-width: 0; font-size: .85rem; line-height: 1.35; overflow-wrap: anywhere; }
 .tile .frame { height: 7rem; display: flex; align-items: center; justify-content: center;
   background: var(--track); border: 3px solid var(--soft); border-radius: 4px; overflow: hidden; }
@@ -27,6 +26,8 @@ ul.sheet.pairs p { grid-column: 1 / -1; margin: 0; font-size: .9rem; }
 .tile.query .frame { border-color: var(--ink); }
 .tile img { max-width: 100%; max-height: 100%; display: block; }
 .tile.right b { color: var(--right); } .tile.wrong b { color: var(--wrong); }
+@media (max-width: 40rem) { .tile .frame { height: 5.5rem; }
+  ul.sheet > li { grid-template-columns: repeat(3, minmax(0, 1fr)); } }
 .unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 details summary { cursor: pointer; } details { margin: .5rem 0; }
 """
@@ -62,14 +63,16 @@ def pair_sheet(pairs: Sequence[ConfusedPair]) -> str:
     pictures = _pictures(path for pair in pairs for path in (pair.query, pair.neighbour))
     lines = []
     for pair in pairs:
+        first, second = escape(pair.first), escape(pair.second)
         words = (
-            f"<p>{pair.first_as_second} of {pair.of_first} {escape(pair.first)} taken for "
-            f"{escape(pair.second)}, {pair.second_as_first} of {pair.of_second} the other way; "
-            f"the surest, similarity {pair.similarity:.3f}:</p>"
+            f"<p><strong>{first} and {second}</strong><br>{pair.first_as_second} of "
+            f"{pair.of_first} one way, {pair.second_as_first} of {pair.of_second} the other; the "
+            "surest:</p>"
         )
+        asked, found = (first, second) if pair.query_is_first else (second, first)
         tiles = [
-            _tile("query", pair.query, pictures, ["<strong>query</strong>"]),
-            _tile("wrong", pair.neighbour, pictures, ["its nearest picture"]),
+            _tile("query", pair.query, pictures, ["<strong>query</strong>", asked]),
+            _tile("wrong", pair.neighbour, pictures, [f"1 &nbsp; {pair.similarity:.3f}", found]),
         ]
         lines.append(f"<li>{words}{''.join(tiles)}</li>")
     return f'<ul class="sheet pairs">{chr(10).join(lines)}</ul>'
