@@ -51,6 +51,7 @@ def finish_run(
         report = describe_run(result, judged, epochs, config, data)
         save_judged(result.run, judged_queries(judged, report.what, report.fingerprint))
         write_text(result.run / REPORT_FILE, run_page(report))
+        logger.info("the run as a page: %s", result.run / REPORT_FILE)
     except Exception as error:
         logger.warning("the run has finished, but %s was not written: %s", REPORT_FILE, error)
         logger.debug("why not", exc_info=True)

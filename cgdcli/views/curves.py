@@ -162,8 +162,8 @@ def _thinned(points: Points) -> Points:
 
 def _round_ticks(low: float, high: float, wanted: int) -> list[float]:
     """About `wanted` round numbers (1, 2, 5 times a power of ten) that enclose low to high."""
-    if high <= low:
-        low, high = (0.0, 2 * high) if high > 0 else (low - 1, low + 1)
+    if high - low <= max(1e-9 * max(abs(low), abs(high)), 1e-300):
+        low, high = (0.0, 2 * high) if high > 1e-300 else (low - 1, low + 1)
     raw = (high - low) / wanted
     power = 10.0 ** floor(log10(raw))
     step = next(f * power for f in (1, 2, 5, 10) if f * power >= raw * 0.999)

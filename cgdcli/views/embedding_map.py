@@ -29,7 +29,8 @@ figure.map circle { fill: hsl(var(--h) 65% var(--l)); }
   border: 1px solid var(--soft); border-radius: 4px; padding: .15rem .3rem; }
 .map label { display: inline-block; margin-bottom: .5rem; }
 """
-# Pictures are found by the nearest dot; arrow keys go to the nearest dot in that direction.
+# Pictures are found by the nearest dot; arrow keys go to the nearest dot in that direction, which
+# need not lead to every dot: page keys go through all, or all of the class chosen.
 MAP_SCRIPT = """
 (() => {
   const figure = document.querySelector('figure.map'); if (!figure) return;
@@ -82,10 +83,13 @@ MAP_SCRIPT = """
   svg.addEventListener('focus', () => { if (now < 0 && svg.matches(':focus-visible')) first(); });
   svg.addEventListener('keydown', event => {
     if (event.key === 'Escape') return hide();
-    const way = ways[event.key]; if (!way) return;
+    const way = ways[event.key], turn = { PageDown: 1, PageUp: -1 }[event.key];
+    if (!way && !turn) return;
     event.preventDefault();
     if (now < 0) return first();
-    const next = nearest(data.points[now], ...way); if (next >= 0) show(next);
+    let next = way ? nearest(data.points[now], ...way) : now + turn;
+    while (turn && data.points[next] && !shown(next)) next += turn;
+    if (data.points[next]) show(next);
   });
   choice.addEventListener('change', () => { hide();
     dots.forEach((dot, i) => dot.classList.toggle('dim', !shown(i))); });
@@ -120,7 +124,8 @@ def embedding_map(points: Sequence[MapPoint]) -> str:
         f"<style>.map .thumb {{ background-image: url({sheet}); }}</style>"
         f'<figure class="map"><label>Class <select><option value="">all {len(labels)}</option>'
         f'{choices}</select></label><svg viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" tabindex="0" '
-        'role="application" aria-label="Map of embeddings; arrow keys go from picture to picture">'
+        'role="application" aria-label="Map of embeddings; arrow keys go to the nearest picture '
+        'there, page keys through all">'
         f'{dots}<circle class="ring" r="8" visibility="hidden" style="fill: none"/></svg>'
         '<div class="card" role="status" hidden><div class="thumb"></div>'
         '<p></p><p class="soft"></p><p></p></div>'

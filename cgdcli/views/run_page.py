@@ -168,5 +168,6 @@ def _map_words(report: RunReport) -> list[str]:
         f"{counted(len(report.points), 'picture')} on the first two principal components, which "
         f"hold {100 * x:.0f} % and {100 * y:.0f} % of the variance: what lies apart here is apart, "
         "what lies together need not be. A dot: its nearest picture has its label; a cross: it has "
-        "not. Point at one, or use Tab and the arrow keys, to see it. Colours repeat among classes."
+        "not. Point at one, or use Tab, then arrow or page keys, to see it. Colours repeat among "
+        "classes."
     ]
