@@ -3,6 +3,7 @@
 import json
 import logging
 import tomllib
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,12 @@ from cgdcli.judging.intervals import class_interval
 from cgdcli.judging.judged import JudgedQueries, judged_queries, load_judged
 from cgdcli.reports import ComparedRun, PairedDifference, RunComparison
 from cgdcli.streaming import OnProgress
+from cgdcli.training.run import SETTINGS_FILE
 from cgdcli.weights.header import read_header
 from cgdcli.weights.loading import RESULT_FILE, load_model, run_checkpoint
 from cgdcli.words import counted
 
 logger = logging.getLogger("cgdcli")
-
-SETTINGS_FILE = "config.toml"
 
 
 @dataclass(frozen=True)
@@ -124,19 +124,23 @@ def _matched(one: _Side, other: _Side) -> tuple[NDArray[np.int64], NDArray[np.in
         for s, o in zip(sides, orders, strict=True)
     ]
     if keys[0] != keys[1]:
-        raise _not_the_same(one, other, set(keys[0]), set(keys[1]))
+        raise _not_the_same(one, other, Counter(keys[0]), Counter(keys[1]))
     return orders[0], orders[1]
 
 
 def _not_the_same(
-    one: _Side, other: _Side, keys: set[tuple[str, str]], keys_of_other: set[tuple[str, str]]
+    one: _Side,
+    other: _Side,
+    keys: Counter[tuple[str, str]],
+    keys_of_other: Counter[tuple[str, str]],
 ) -> MismatchError:
     a, b = one.queries, other.queries
-    alone, alone_of_other = len(keys - keys_of_other), len(keys_of_other - keys)
+    alone, alone_of_other = (keys - keys_of_other).total(), (keys_of_other - keys).total()
     return MismatchError(
         f"`{one.run.run}` was judged on {a.what}, {counted(len(a.paths), 'picture')}, "
-        f"`{other.run.run}` on {b.what}, {counted(len(b.paths), 'picture')}: {alone} only there, "
-        f"{alone_of_other} only here; a paired difference wants the same pictures and labels",
+        f"`{other.run.run}` on {b.what}, {counted(len(b.paths), 'picture')}; {alone} only by the "
+        f"first, {alone_of_other} only by the second; a paired difference wants the same pictures "
+        "and labels",
         hint="train both on the same data with a test or val folder, or with the same --seed "
         "and --val-fraction, which hold out the same classes",
     )

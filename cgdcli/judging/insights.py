@@ -139,7 +139,7 @@ def principal_plane(rows: Rows) -> tuple[NDArray[np.float64], tuple[float, float
         if variance[i] <= 1e-12 * max(1.0, len(rows)):
             continue
         axis = axes[i] * np.sign(axes[i][np.argmax(np.abs(axes[i]))])
-        places[:, i] = (rows - center) @ axis
+        places[:, i] = rows @ axis.astype(np.float32) - center @ axis  # no copy of all rows
         shares[i] = float(variance[i] / variance.sum())
     return places, (shares[0], shares[1])
 

@@ -1,6 +1,7 @@
 """Curves over epochs and shares with their intervals, as inline SVG."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from html import escape
 from math import ceil, floor, isfinite, log10
 
@@ -50,33 +51,19 @@ def line_chart(
         shares: values lie between 0 and 1, and so does the axis.
     """
     series = [(n, [p for p in points if isfinite(p[1])]) for n, points in series]
-    values = [y for _, points in series for _, y in points]
-    values += [reference[1]] if reference else []
     epochs = [x for _, points in series for x, _ in points]
     if not epochs:
         return ""
-    ticks = _round_ticks(min(values), max(values), 4)
-    if shares:
-        ticks = (
-            [t for t in ticks if 0 <= t < 1 + 1e-9] if max(values) > min(values) else [0, 0.5, 1]
-        )
-    low, high = min(ticks[0], *values), max(ticks[-1], *values)
-    first, last = min(epochs), max(epochs)
-
-    def at(x: float, y: float) -> tuple[float, float]:
-        return (
-            _LEFT + (_RIGHT - _LEFT) * ((x - first) / (last - first) if last > first else 0.5),
-            _BOTTOM - (_BOTTOM - _TOP) * (y - low) / (high - low),
-        )
-
-    parts = [_grid(ticks, words, at, first), _text(_LEFT - 12, _BOTTOM + 18, "end", "epoch")]
-    for x in _epoch_ticks(first, last):
-        parts.append(_text(at(x, low)[0], _BOTTOM + 18, "middle", f"{x:g}"))
+    values = [y for _, points in series for _, y in points]
+    values += [reference[1]] if reference else []
+    ticks = _share_ticks(values) if shares else _round_ticks(min(values), max(values), 4)
+    frame = _Frame(min(epochs), max(epochs), min(ticks[0], *values), max(ticks[-1], *values))
+    parts = [_grid(frame, ticks, words)]
     if reference:
-        y = at(first, reference[1])[1]
+        y = frame.y(reference[1])
         parts.append(f'<polyline class="reference" points="{_LEFT},{y:.1f} {_RIGHT},{y:.1f}"/>')
     for number, (name, points) in enumerate(series):
-        parts.append(_curve(name, _thinned(points), words, at, "second" if number else ""))
+        parts.append(_curve(frame, name, _thinned(points), words, "second" if number else ""))
     names = [name for name, _ in series] + ([reference[0]] if reference else [])
     return (
         f"<figure><figcaption>{escape(title)}</figcaption>"
@@ -101,28 +88,39 @@ def interval_bars(values: Sequence[tuple[str, float, float, float]]) -> str:
     return f'<dl class="bars">\n{chr(10).join(rows)}\n</dl>'
 
 
-def _grid(
-    ticks: Sequence[float],
-    words: Format,
-    at: Callable[[float, float], tuple[float, float]],
-    first: float,
-) -> str:
+@dataclass(frozen=True)
+class _Frame:
+    """Where epochs and values lie in the picture."""
+
+    first: float
+    last: float
+    low: float
+    high: float
+
+    def x(self, epoch: float) -> float:
+        """Of an epoch; a single one in the middle."""
+        span = self.last - self.first
+        return _LEFT + (_RIGHT - _LEFT) * ((epoch - self.first) / span if span else 0.5)
+
+    def y(self, value: float) -> float:
+        """Of a value."""
+        return _BOTTOM - (_BOTTOM - _TOP) * (value - self.low) / (self.high - self.low)
+
+
+def _grid(frame: _Frame, ticks: Sequence[float], words: Format) -> str:
     parts = []
     for tick in ticks:
-        y = at(first, tick)[1]
+        y = frame.y(tick)
         parts.append(f'<line class="axis" x1="{_LEFT}" x2="{_RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(_text(_LEFT - 6, y + 4, "end", words(tick)))
+    parts.append(_text(_LEFT - 12, _BOTTOM + 18, "end", "epoch"))
+    for epoch in _epoch_ticks(frame.first, frame.last):
+        parts.append(_text(frame.x(epoch), _BOTTOM + 18, "middle", f"{epoch:g}"))
     return "".join(parts)
 
 
-def _curve(
-    name: str,
-    points: Points,
-    words: Format,
-    at: Callable[[float, float], tuple[float, float]],
-    kind: str,
-) -> str:
-    places = [at(x, y) for x, y in points]
+def _curve(frame: _Frame, name: str, points: Points, words: Format, kind: str) -> str:
+    places = [(frame.x(x), frame.y(y)) for x, y in points]
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     dots = ""
     if len(points) <= _DOTS_UP_TO:
@@ -158,6 +156,14 @@ def _thinned(points: Points) -> Points:
         return points
     step = (len(points) - 1) / (MOST_POINTS - 1)
     return [points[round(i * step)] for i in range(MOST_POINTS)]
+
+
+def _share_ticks(values: Sequence[float]) -> list[float]:
+    """Round shares that do not leave 0 to 1, which values of shares do not either."""
+    low, high = min(values), max(values)
+    if high - low < 1e-6:
+        return [0.0, 0.5, 1.0]
+    return [tick for tick in _round_ticks(low, high, 4) if -1e-9 <= tick <= 1 + 1e-9]
 
 
 def _round_ticks(low: float, high: float, wanted: int) -> list[float]:

@@ -51,7 +51,9 @@ def test_json_is_what_each_run_said_of_itself(cgd, there):
     report = json.loads(ran.out)
     told = [json.loads((there / "runs" / n / "result.json").read_text())["test"] for n in "ab"]
     assert [d["name"] for d in report["differences"]] == MEASURES
-    for place, (one, other) in zip(report["differences"], zip(*map(figures, told)), strict=True):
+    for place, (one, other) in zip(
+        report["differences"], zip(*map(figures, told), strict=True), strict=True
+    ):
         assert (place["first"], place["second"]) == pytest.approx((one, other))
         assert place["low"] <= place["difference"] <= place["high"]
     assert report["settings"] == {"descriptors": ["SG", "SM"], "seed": [0, 3]}
