@@ -59,7 +59,7 @@ def run_page(report: RunReport) -> str:
 
 
 _SHEET_WORDS = (
-    "{} mAP@R first, of equal ones the surest, one of a class while there are classes. Each query "
+    "{} AP@R first, of equal ones the surest, one of a class while there are classes. Each query "
     "with its nearest pictures and their similarity (cosine)."
 )
 

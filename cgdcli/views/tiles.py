@@ -29,7 +29,6 @@ ul.sheet.pairs p { grid-column: 1 / -1; margin: 0; font-size: .9rem; }
 @media (max-width: 40rem) { .tile .frame { height: 5.5rem; }
   ul.sheet > li { grid-template-columns: repeat(3, minmax(0, 1fr)); } }
 .unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
-details summary { cursor: pointer; } details { margin: .5rem 0; }
 """
 Pictures = dict[str, str | None]
 
@@ -48,7 +47,7 @@ def query_sheet(queries: Sequence[JudgedQuery]) -> str:
         words = [
             "<strong>query</strong>",
             escape(str(answer.label)),
-            f"mAP@R {100 * query.average_precision:.0f} %",
+            f"AP@R {100 * query.average_precision:.0f} %",
         ]
         tiles = [_tile("query", answer.query, pictures, words)]
         tiles += [_hit_tile(hit, answer.label, pictures) for hit in answer.hits]
