@@ -22,6 +22,7 @@ _HOMES = {
     "TrialConfig": "cgdcli.config",
     "compare_files": "cgdcli.inspection",
     "compare_models": "cgdcli.profiling",
+    "compare_runs": "cgdcli.judging.comparison",
     "convert_data_base": "cgdcli.conversion",
     "convert_weights": "cgdcli.conversion",
     "embed_images": "cgdcli.embedding",
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from cgdcli.evaluation import evaluate  # noqa: F401
     from cgdcli.index.store import EmbeddingIndex  # noqa: F401
     from cgdcli.inspection import compare_files, inspect_file  # noqa: F401
+    from cgdcli.judging.comparison import compare_runs  # noqa: F401
     from cgdcli.model.cgd import CGD  # noqa: F401
     from cgdcli.profiling import compare_models, profile_model  # noqa: F401
     from cgdcli.retrieval import search_images  # noqa: F401

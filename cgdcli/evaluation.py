@@ -2,9 +2,8 @@
 
 import logging
 import os
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,48 @@ from cgdcli.streaming import Model, OnProgress, as_model, embed_files, nothing_r
 logger = logging.getLogger("cgdcli")
 
 QUERIES_AT_ONCE = 1_024
+NEIGHBOURS_KEPT = 5
+
+
+@dataclass(frozen=True)
+class EmbeddedTable:
+    """The readable pictures of a table: unit rows (N, D), and in the same order what they are."""
+
+    rows: Rows
+    paths: tuple[Path, ...]
+    labels: tuple[str, ...]
+    sha256: tuple[str, ...]
+    skipped: tuple[SkippedImage, ...]
+
+
+@dataclass(frozen=True)
+class QueryScores:
+    """Each query's own result; shape letters: Q queries, K ranks, `NEIGHBOURS_KEPT` neighbours.
+
+    Attributes:
+        hits: bool (Q, K), one of the query's label among the first so many rows.
+        average_precision: float64 (Q,), AP@R; 0 where `relevant` is.
+        relevant: int (Q,), R: other rows of the query's label.
+        neighbours, similarities: (Q, <= NEIGHBOURS_KEPT), rows best first and their cosines.
+        gallery: rows that were searched.
+    """
+
+    ranks: tuple[int, ...]
+    hits: NDArray[np.bool_]
+    average_precision: NDArray[np.float64]
+    relevant: NDArray[np.int64]
+    neighbours: NDArray[np.int64]
+    similarities: NDArray[np.float64]
+    gallery: int
+
+
+@dataclass(frozen=True)
+class JudgedTable:
+    """A table that was embedded and scored, query by query."""
+
+    embedded: EmbeddedTable
+    scores: QueryScores
+    report: RecallReport
 
 
 def evaluate(
@@ -78,8 +119,10 @@ def evaluate(
         logger.warning("%d queries are in the gallery too: each finds itself first", twice)
     queries = _embed_table(engine, asked, config, on_progress)
     stored = _embed_table(engine, searched, config, on_progress)
-    report = score(queries[0], queries[1], ranks, gallery=stored[0], gallery_labels=stored[1])
-    return _renamed(report, f"{query} in {gallery}", queries[2] + stored[2])
+    report = score(
+        queries.rows, queries.labels, ranks, gallery=stored.rows, gallery_labels=stored.labels
+    )
+    return _renamed(report, f"{query} in {gallery}", queries.skipped + stored.skipped)
 
 
 def evaluate_table(
@@ -88,10 +131,20 @@ def evaluate_table(
     config: EmbedConfig,
     ranks: Sequence[int] = RECALL_RANKS,
     on_progress: OnProgress | None = None,
+    *,
+    on_judged: Callable[[JudgedTable], None] | None = None,
 ) -> RecallReport:
-    """Embed a table in memory and score it, all against all without self."""
-    rows, labels, skipped = _embed_table(engine, table, config, on_progress)
-    return _renamed(score(rows, labels, ranks), "", skipped)
+    """Embed a table in memory and score it, all against all without self.
+
+    Args:
+        on_judged: is handed rows and each query's result, where the summary is not enough.
+    """
+    embedded = _embed_table(engine, table, config, on_progress)
+    scores = score_queries(embedded.rows, embedded.labels, ranks)
+    report = _renamed(_summary(scores, embedded.labels), "", embedded.skipped)
+    if on_judged is not None:
+        on_judged(JudgedTable(embedded, scores, report))
+    return report
 
 
 def evaluate_index(index: EmbeddingIndex, ranks: Sequence[int] = RECALL_RANKS) -> RecallReport:
@@ -124,10 +177,25 @@ def score(
 ) -> RecallReport:
     """Recall@K and mAP@R of unit rows (Q, D) in themselves, or in a gallery (N, D).
 
-    Never the whole Q x N matrix: blocks of queries against blocks of the gallery. Without a
-    gallery a query's own row is left out by its number. Equal similarities are ranked by row.
     mAP@R (Musgrave, Belongie & Lim 2020, arXiv 2003.08505): 1/R sum_{i<=R} P(i) rel(i), R the
     number of other rows of the query's label.
+    """
+    scores = score_queries(rows, labels, ranks, gallery=gallery, gallery_labels=gallery_labels)
+    return _summary(scores, labels)
+
+
+def score_queries(
+    rows: NDArray[Any],
+    labels: Sequence[str],
+    ranks: Sequence[int] = RECALL_RANKS,
+    *,
+    gallery: NDArray[Any] | None = None,
+    gallery_labels: Sequence[str] | None = None,
+) -> QueryScores:
+    """The same, query by query.
+
+    Never the whole Q x N matrix: blocks of queries against blocks of the gallery. Without a
+    gallery a query's own row is left out by its number. Equal similarities are ranked by row.
     """
     alone = gallery is None
     stored = rows if gallery is None else gallery
@@ -137,28 +205,38 @@ def score(
     label_N = np.array([number[label] for label in stored_labels])
     counts = np.bincount(label_N, minlength=len(number))
     relevant_Q = counts[label_Q] - (1 if alone else 0)
-    k = max(*ranks, int(relevant_Q.max(initial=1)))
-    hits = dict.fromkeys(ranks, 0)
-    precision_sum = 0.0
+    k = max(*ranks, NEIGHBOURS_KEPT, int(relevant_Q.max(initial=1)))
+    parts = []
     for start in range(0, len(rows), QUERIES_AT_ONCE):
         part = np.arange(start, min(start + QUERIES_AT_ONCE, len(rows)))
         exclude = [{int(row)} for row in part] if alone else None
-        _, ids = nearest(np.asarray(rows[part]), stored, k, exclude=exclude)
+        similarities, ids = nearest(np.asarray(rows[part]), stored, k, exclude=exclude)
         right = (label_N[ids] == label_Q[part, None]) & (ids >= 0)
-        for rank in ranks:
-            hits[rank] += int(right[:, :rank].any(axis=1).sum())
-        precision_sum += float(_average_precision(right, relevant_Q[part]).sum())
-    partnered = int((relevant_Q > 0).sum())
+        hits = np.stack([right[:, :rank].any(axis=1) for rank in ranks], axis=1)
+        kept = slice(None, NEIGHBOURS_KEPT)
+        average = _average_precision(right, relevant_Q[part])
+        parts.append((hits, average, ids[:, kept], similarities[:, kept]))
     if len(number) == 1:
         logger.warning("there is a single label, so that every hit is right")
+    hits, average, neighbours, similarities = (np.concatenate(p) for p in zip(*parts, strict=True))
+    return QueryScores(
+        tuple(ranks), hits, average, relevant_Q, neighbours, similarities, len(stored)
+    )
+
+
+def _summary(scores: QueryScores, labels: Sequence[str]) -> RecallReport:
+    queries, relevant = len(labels), scores.relevant
+    partnered = int((relevant > 0).sum())
     return RecallReport(
-        recall={rank: count / len(rows) for rank, count in hits.items()},
-        map_at_r=precision_sum / partnered if partnered else None,
-        queries=len(rows),
-        gallery=len(stored),
-        labels=len(Counter(labels)),
-        without_partner=len(rows) - partnered,
-        lonely_labels=tuple(sorted({labels[int(i)] for i in np.flatnonzero(relevant_Q == 0)})),
+        recall={
+            rank: int(scores.hits[:, i].sum()) / queries for i, rank in enumerate(scores.ranks)
+        },
+        map_at_r=float(scores.average_precision.sum()) / partnered if partnered else None,
+        queries=queries,
+        gallery=scores.gallery,
+        labels=len(set(labels)),
+        without_partner=queries - partnered,
+        lonely_labels=tuple(sorted({labels[int(i)] for i in np.flatnonzero(relevant == 0)})),
     )
 
 
@@ -173,20 +251,27 @@ def _average_precision(right: NDArray[np.bool_], relevant: NDArray[Any]) -> NDAr
 
 def _embed_table(
     engine: Engine, table: ImageTable, config: EmbedConfig, on_progress: OnProgress | None
-) -> tuple[Rows, list[str], tuple[SkippedImage, ...]]:
-    rows, labels, skipped = [], [], []
+) -> EmbeddedTable:
+    rows, places, hashes, skipped = [], [], [], []
     for batch in embed_files(
         engine, table.paths, batch_size=config.batch_size, workers=config.workers
     ):
         if len(batch.rows):
             rows.append(batch.rows)
-        labels += [table.labels[picture.position] for picture in batch.pictures]
+        places += [picture.position for picture in batch.pictures]
+        hashes += [picture.sha256 for picture in batch.pictures]
         skipped += [SkippedImage(str(p.file), p.reason) for p in batch.skipped]
         if on_progress:
-            on_progress(len(labels) + len(skipped), len(table), len(skipped))
+            on_progress(len(places) + len(skipped), len(table), len(skipped))
     if not rows:
         raise nothing_readable(len(table), skipped)
-    return np.concatenate(rows), labels, tuple(skipped)
+    return EmbeddedTable(
+        np.concatenate(rows),
+        tuple(table.paths[i] for i in places),
+        tuple(table.labels[i] for i in places),
+        tuple(hashes),
+        tuple(skipped),
+    )
 
 
 def _renamed(

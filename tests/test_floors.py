@@ -28,11 +28,14 @@ FLOORS = {
     "profiling": 6,
     "conversion": 6,
     "inspection": 6,
+    "judging": 6,
     "training": 6,
     "views": 7,
     "cli": 8,
     "__main__": 8,
 }
+# A run's folder holds its page, whoever started the run: the one job that renders what it made.
+UPWARD = {("cgdcli.judging.report", "cgdcli.views.run_page")}
 # Nothing here may load torch: floor 0, pictures, headers, the index and the views.
 NO_TORCH = {"words", "errors", "config", "reports", "files", "images", "datasets", "index", "views"}
 NO_TORCH_FILES = {"weights/header.py", "cli/__init__.py", "cli/options.py", "__init__.py"}
@@ -98,7 +101,8 @@ def test_every_place_has_a_floor():
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_no_import_goes_up(path):
-    assert upward(name_of(path), file_imports(path)) == []
+    module = name_of(path)
+    assert {(module, name) for name in upward(module, file_imports(path))} <= UPWARD
 
 
 @pytest.mark.parametrize(

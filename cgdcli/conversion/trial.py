@@ -21,6 +21,7 @@ from cgdcli.conversion.readings import Axes, axes_of, options_of, reading_of
 from cgdcli.datasets.folders import read_evaluation_data
 from cgdcli.errors import DatasetError, MismatchError
 from cgdcli.index.exact import nearest
+from cgdcli.judging.intervals import class_interval
 from cgdcli.model.cgd import meta_model
 from cgdcli.reports import ReadingScore, TrialReport
 from cgdcli.streaming import OnProgress
@@ -31,7 +32,6 @@ _FAR = 10
 _NEIGHBOURS = 10
 _FINALISTS = 5
 _REFINEMENTS = 2
-_RESAMPLES = 2_000
 
 
 def try_readings(
@@ -105,7 +105,7 @@ def _judge_by_labels(
     for transform in axes.transforms[1:]:
         judge([replace(best, transform=transform)])
     order = sorted(hits, key=lambda config: -hits[config].mean())
-    margin = _margin(hits[order[0]], hits[order[1]], labels) if len(order) > 1 else None
+    margin = class_interval(hits[order[0]] - hits[order[1]], labels) if len(order) > 1 else None
     return TrialReport(
         source=Path(),
         folder=folder,
@@ -114,10 +114,10 @@ def _judge_by_labels(
         classes=len(set(labels)),
         neighbours=None,
         scores=tuple(ReadingScore(reading_of(c), float(hits[c].mean())) for c in order),
-        margin=margin[0] if margin else None,
-        margin_low=margin[1] if margin else None,
-        margin_high=margin[2] if margin else None,
-        decided=margin is None or margin[1] > 0,
+        margin=margin.value if margin else None,
+        margin_low=margin.low if margin else None,
+        margin_high=margin.high if margin else None,
+        decided=margin is None or margin.low > 0,
         options=options_of(order[0]),
         skipped=tuple(skipped),
     )
@@ -210,23 +210,6 @@ def _hits(rows: Rows, labels: NDArray[np.str_]) -> NDArray[np.float64]:
     _, ids = nearest(rows, rows, 1, exclude=[{i} for i in range(len(rows))])
     hits: NDArray[np.float64] = (labels[ids[:, 0]] == labels).astype(np.float64)
     return hits
-
-
-def _margin(
-    best: NDArray[np.float64], second: NDArray[np.float64], labels: NDArray[np.str_]
-) -> tuple[float, float, float]:
-    """Mean of best - second, and its 95 % interval by a bootstrap that draws whole classes.
-
-    Pictures of a class are not independent, so classes are drawn (Efron & Tibshirani 1993, on
-    clustered data); both readings are judged by the same draws.
-    """
-    _, group = np.unique(labels, return_inverse=True)
-    gain = np.bincount(group, best - second)
-    size = np.bincount(group).astype(np.float64)
-    draws = np.random.default_rng(0).integers(0, len(size), (_RESAMPLES, len(size)))
-    means = gain[draws].sum(1) / size[draws].sum(1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float((best - second).mean()), float(low), float(high)
 
 
 def _compare(config: CGDConfig, rows: Rows, wanted: Rows, k: int) -> ReadingScore:

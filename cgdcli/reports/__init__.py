@@ -22,11 +22,25 @@ from cgdcli.reports.profile import (
     StageProfile,
 )
 from cgdcli.reports.retrieval import EmbedReport, Hit, QueryHits, RecallReport, SearchReport
+from cgdcli.reports.run import (
+    BranchRecall,
+    ComparedRun,
+    ConfusedPair,
+    JudgedQuery,
+    MapPoint,
+    Measure,
+    PairedDifference,
+    RunComparison,
+    RunReport,
+)
 from cgdcli.reports.training import EpochReport, StartReport, StepReport, TrainReport
 from cgdcli.reports.trial import ReadingScore, TrialReport
 
 __all__ = [
+    "BranchRecall",
     "CompareReport",
+    "ComparedRun",
+    "ConfusedPair",
     "ConversionPlan",
     "ConversionReport",
     "Counts",
@@ -37,16 +51,22 @@ __all__ = [
     "FolderReport",
     "Hit",
     "InspectReport",
+    "JudgedQuery",
     "LatencyReport",
     "LayerProfile",
     "MachinePeaks",
+    "MapPoint",
+    "Measure",
     "ModelInfo",
+    "PairedDifference",
     "PlannedEntry",
     "ProfileReport",
     "QueryHits",
     "ReadingScore",
     "RecallReport",
     "Report",
+    "RunComparison",
+    "RunReport",
     "SearchReport",
     "SkippedImage",
     "StageProfile",

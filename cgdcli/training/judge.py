@@ -11,7 +11,7 @@ from cgdcli.config import Device, EmbedConfig
 from cgdcli.datasets.folders import TrainingData
 from cgdcli.datasets.table import ImageTable
 from cgdcli.engines.torch_engine import TorchEngine
-from cgdcli.evaluation import evaluate_table
+from cgdcli.evaluation import JudgedTable, evaluate_table
 from cgdcli.model.cgd import CGD, meta_model
 from cgdcli.reports import RecallReport
 from cgdcli.weights.loading import load_model
@@ -32,6 +32,7 @@ class Judge:
         self.data, self.device, self.skipped = data, Device(device.type), skipped
         self.config = EmbedConfig(workers=workers)
         self.seconds = 0.0
+        self._kept: list[JudgedTable] = []
 
     def val(self, model: CGD) -> RecallReport:
         """The network as it is, on what `best` is chosen from."""
@@ -50,10 +51,19 @@ class Judge:
         """The checkpoint that was kept, read back, on test; None where there is no test."""
         if self.data.test is None:
             return None
-        return replace(self._measure(load_model(checkpoint), self.data.test), what="test")
+        report = self._measure(load_model(checkpoint), self.data.test, keep=True)
+        return replace(report, what="test")
 
-    def _measure(self, model: CGD, table: ImageTable) -> RecallReport:
-        report = evaluate_table(TorchEngine(model, self.device), table, self.config)
+    def judged(self, checkpoint: Path) -> JudgedTable:
+        """What `test` measured, query by query; where there is no test, the checkpoint on val."""
+        if not self._kept:
+            self._measure(load_model(checkpoint), self.data.test or self.data.val, keep=True)
+        return self._kept[-1]
+
+    def _measure(self, model: CGD, table: ImageTable, *, keep: bool = False) -> RecallReport:
+        on_judged = self._kept.append if keep else None
+        engine = TorchEngine(model, self.device)
+        report = evaluate_table(engine, table, self.config, on_judged=on_judged)
         for image in report.skipped:  # said once, like those of train, and exit code 3
             if Path(image.path) not in self.skipped:
                 self.skipped[Path(image.path)] = image.reason

@@ -18,6 +18,7 @@ from cgdcli.datasets.folders import TrainingData, read_training_data
 from cgdcli.engines.torch_engine import torch_device
 from cgdcli.errors import CGDError, CheckpointError, ConfigError, MismatchError, TrainingError
 from cgdcli.files import write_text, writer_lock
+from cgdcli.judging.report import finish_run
 from cgdcli.model.cgd import CGD, freeze_batch_norm, normalize_pixels
 from cgdcli.reports import (
     EpochReport,
@@ -329,7 +330,7 @@ class Trainer:
         chosen = best[-1] if best else self.epochs[-1]
         test = self.judge.test(model)
         self._compare_with_untrained(chosen)
-        return TrainReport(
+        result = TrainReport(
             run=self.run,
             model=model,
             best_epoch=best[-1].epoch if best else None,
@@ -342,6 +343,8 @@ class Trainer:
                 SkippedImage(str(p), reason) for p, reason in self.reader.skipped.items()
             ),
         )
+        finish_run(result, lambda: self.judge.judged(model), self.epochs, self.config, self.folder)
+        return result
 
     def _compare_with_untrained(self, chosen: EpochReport) -> None:
         before, after = self.epochs[0].evaluation, chosen.evaluation

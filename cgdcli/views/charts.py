@@ -40,14 +40,19 @@ figure .axis { stroke: var(--line); } figure circle { fill: var(--bar); }
 """
 
 
-def page(title: str, sections: Sequence[str]) -> str:
-    """A whole document: everything it needs is in it."""
+def page(title: str, sections: Sequence[str], *, style: str = "", script: str = "") -> str:
+    """A whole document: everything it needs is in it.
+
+    Args:
+        style, script: CSS and JavaScript of what is in the sections.
+    """
     body = "\n".join(sections)
+    code = f"<script>{script}</script>\n" if script else ""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
-        f"<main>\n{body}\n</main>\n</body>\n</html>\n"
+        f"<title>{escape(title)}</title>\n<style>{_STYLE}{style}</style>\n</head>\n<body>\n"
+        f"<main>\n{body}\n</main>\n{code}</body>\n</html>\n"
     )
 
 

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from cli_toys import process
 
-COMMANDS = ("train", "embed", "search", "evaluate", "profile", "inspect", "convert-weights")
+COMMANDS = (
+    "train",
+    "embed",
+    "search",
+    "evaluate",
+    "compare",
+    "profile",
+    "inspect",
+    "convert-weights",
+)
 
 
 @pytest.mark.parametrize("line", ["train", "embed", "search", "convert-weights"])

@@ -11,9 +11,10 @@ from reference import GOLDEN, PICTURES, config_state_dict, outputs
 
 from cgdcli.config import CGDConfig, ConvertConfig, StrideMode, Transform, TrialConfig
 from cgdcli.conversion import convert_weights, try_readings
-from cgdcli.conversion.trial import _agreement, _margin
+from cgdcli.conversion.trial import _agreement
 from cgdcli.embedding import embed_images
 from cgdcli.errors import DatasetError, MismatchError
+from cgdcli.judging.intervals import class_interval
 from cgdcli.model.cgd import CGD
 from cgdcli.weights.checkpoint import Checkpoint
 from cgdcli.weights.formats.reference import REFERENCE
@@ -257,9 +258,9 @@ def test_nothing_is_written(scene):
 def test_margin_of_a_sure_thing_excludes_zero_and_of_chance_does_not():
     labels = np.repeat([f"c{i}" for i in range(20)], 5)
     ones, zeros = np.ones(100), np.zeros(100)
-    assert _margin(ones, zeros, labels) == (1.0, 1.0, 1.0)
+    assert class_interval(ones - zeros, labels) == (1.0, 1.0, 1.0)
     coin = np.random.default_rng(1).integers(0, 2, 100).astype(float)
-    margin, low, high = _margin(coin, 1 - coin, labels)
+    margin, low, high = class_interval(2 * coin - 1, labels)
     assert low < 0 < high and low < margin < high
 
 

@@ -1,0 +1,197 @@
+"""What can be read off embeddings that were judged: best and worst queries, confusions, branches,
+a map. Everything from the same rows, embedded once.
+
+Shape letters: N pictures, each a query and a row; D dimensions.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cgdcli.config import DESCRIPTOR_NAMES
+from cgdcli.engines import Rows
+from cgdcli.evaluation import JudgedTable
+from cgdcli.index.exact import nearest
+from cgdcli.judging.intervals import class_interval
+from cgdcli.reports import (
+    BranchRecall,
+    ConfusedPair,
+    Hit,
+    JudgedQuery,
+    MapPoint,
+    Measure,
+    QueryHits,
+)
+
+# Each branch costs two searches; 4 000 queries know Recall@1 to within a point.
+BRANCH_QUERIES = 4_000
+_PLANE_ROWS = 5_000
+
+
+def measures(judged: JudgedTable) -> tuple[Measure, ...]:
+    """Recall@K and mAP@R with their intervals; mAP@R over the queries with a partner."""
+    labels, scores = np.array(judged.embedded.labels), judged.scores
+    found = [
+        measure(f"Recall@{rank}", scores.hits[:, i].astype(np.float64), labels)
+        for i, rank in enumerate(scores.ranks)
+    ]
+    partnered = scores.relevant > 0
+    if partnered.any():
+        found.append(measure("mAP@R", scores.average_precision[partnered], labels[partnered]))
+    return tuple(found)
+
+
+def measure(name: str, values: NDArray[np.float64], labels: NDArray[np.str_]) -> Measure:
+    """A mean over queries with its interval, by name."""
+    return Measure(name, *class_interval(values, labels))
+
+
+def extreme_queries(judged: JudgedTable, count: int, *, best: bool) -> tuple[JudgedQuery, ...]:
+    """The queries of largest (or smallest) AP@R; of equal ones, the surest: by the first hit's
+    similarity. One of a class as far as there are classes; queries without partner are left out.
+    """
+    scores, labels = judged.scores, judged.embedded.labels
+    average = scores.average_precision
+    order = np.lexsort((-scores.similarities[:, 0], -average if best else average))
+    order = order[scores.relevant[order] > 0]
+    before = Counter[str]()
+    turns = []
+    for place, row in enumerate(order.tolist()):
+        turns.append((before[labels[row]], place, row))
+        before[labels[row]] += 1
+    chosen = sorted((place, row) for _, place, row in sorted(turns)[:count])
+    return tuple(JudgedQuery(float(average[row]), _answer(judged, row)) for _, row in chosen)
+
+
+def confused_pairs(judged: JudgedTable, count: int) -> tuple[ConfusedPair, ...]:
+    """The pairs of classes with the most queries whose nearest picture is of the other class."""
+    labels, nearest_N = judged.embedded.labels, judged.scores.neighbours[:, 0]
+    mistakes: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for row, other in enumerate(nearest_N.tolist()):
+        if other >= 0 and labels[row] != labels[other]:
+            first, second = sorted((labels[row], labels[other]))
+            mistakes[first, second].append(row)
+    sizes = Counter(labels)
+    ranked = sorted(mistakes.items(), key=lambda item: (-len(item[1]), item[0]))
+    return tuple(_pair(judged, pair, rows, sizes) for pair, rows in ranked[:count])
+
+
+def branch_recalls(
+    judged: JudgedTable, blocks: Sequence[tuple[str, int, int]]
+) -> tuple[tuple[BranchRecall, ...], int]:
+    """Recall@1 of each branch alone and of all others, and on how many queries.
+
+    Args:
+        blocks: of the model: (letter, start, stop) of columns.
+    """
+    rows, labels = judged.embedded.rows, np.array(judged.embedded.labels)
+    queries = evenly(len(rows), BRANCH_QUERIES)
+    asked = labels[queries]
+    whole = _first_is_right(rows, labels, queries)
+    found = []
+    for letter, start, stop in blocks:
+        block = slice(start, stop)
+        alone = _first_is_right(rows[:, block], labels, queries)
+        without = loss = None
+        if len(blocks) > 1:
+            rest = _first_is_right(np.delete(rows, block, axis=1), labels, queries)
+            without = measure("without", rest, asked)
+            loss = measure("loss", whole - rest, asked)
+        name = DESCRIPTOR_NAMES.get(letter, letter)
+        found.append(BranchRecall(letter, name, measure("alone", alone, asked), without, loss))
+    return tuple(found), len(queries)
+
+
+def map_points(judged: JudgedTable, count: int) -> tuple[tuple[MapPoint, ...], tuple[float, float]]:
+    """At most `count` pictures, evenly spaced in the table's order, on the principal plane."""
+    places_N2, shares = principal_plane(judged.embedded.rows)
+    embedded = judged.embedded
+    right = _nearest_is_right(judged)
+    return (
+        tuple(
+            MapPoint(
+                float(places_N2[i, 0]),
+                float(places_N2[i, 1]),
+                str(embedded.paths[i]),
+                embedded.labels[i],
+                bool(right[i]),
+            )
+            for i in evenly(len(places_N2), count)
+        ),
+        shares,
+    )
+
+
+def principal_plane(rows: Rows) -> tuple[NDArray[np.float64], tuple[float, float]]:
+    """Rows (N, D) on their first two principal components (N, 2), and the variance each holds.
+
+    The axes are found from at most 5 000 of the rows. Signs are fixed: an axis's largest loading
+    is positive. A component that does not exist (N or D below 2) is 0.
+    """
+    some = rows[evenly(len(rows), _PLANE_ROWS)].astype(np.float64)
+    center = some.mean(axis=0)
+    _, lengths, axes = np.linalg.svd(some - center, full_matrices=False)
+    variance = lengths**2
+    shares, places = [0.0, 0.0], np.zeros((len(rows), 2))
+    for i in range(min(2, len(axes))):
+        if variance[i] <= 1e-12 * max(1.0, len(rows)):
+            continue
+        axis = axes[i] * np.sign(axes[i][np.argmax(np.abs(axes[i]))])
+        places[:, i] = rows @ axis.astype(np.float32) - center @ axis  # no copy of all rows
+        shares[i] = float(variance[i] / variance.sum())
+    return places, (shares[0], shares[1])
+
+
+def evenly(count: int, wanted: int) -> NDArray[np.int64]:
+    """At most `wanted` of the positions 0 ... count - 1, evenly spaced, rising."""
+    return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(np.int64))
+
+
+def _first_is_right(
+    rows: Rows, labels: NDArray[np.str_], queries: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """For each of `queries` 1 if its nearest other row, by these columns, has its label."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit = (rows / np.maximum(lengths, 1e-12)).astype(np.float32)
+    hidden = [{int(row)} for row in queries]
+    _, ids = nearest(unit[queries], unit, 1, exclude=hidden)
+    right = (labels[ids[:, 0]] == labels[queries]) & (ids[:, 0] >= 0)
+    return np.asarray(right, dtype=np.float64)
+
+
+def _nearest_is_right(judged: JudgedTable) -> NDArray[np.bool_]:
+    labels, ids = np.array(judged.embedded.labels), judged.scores.neighbours[:, 0]
+    return np.asarray((labels[ids] == labels) & (ids >= 0), dtype=np.bool_)
+
+
+def _answer(judged: JudgedTable, row: int) -> QueryHits:
+    embedded, scores = judged.embedded, judged.scores
+    found = zip(scores.neighbours[row].tolist(), scores.similarities[row].tolist(), strict=True)
+    hits = tuple(
+        Hit(rank, min(1.0, max(-1.0, cosine)), str(embedded.paths[i]), embedded.labels[i], i)
+        for rank, (i, cosine) in enumerate(found, 1)
+        if i >= 0
+    )
+    path = str(embedded.paths[row])
+    return QueryHits(path, hits, embedded.labels[row], path)
+
+
+def _pair(
+    judged: JudgedTable, pair: tuple[str, str], rows: list[int], sizes: Counter[str]
+) -> ConfusedPair:
+    embedded, scores = judged.embedded, judged.scores
+    surest = max(rows, key=lambda row: (scores.similarities[row, 0], -row))
+    of_first = sum(embedded.labels[row] == pair[0] for row in rows)
+    return ConfusedPair(
+        *pair,
+        first_as_second=of_first,
+        second_as_first=len(rows) - of_first,
+        of_first=sizes[pair[0]],
+        of_second=sizes[pair[1]],
+        query=str(embedded.paths[surest]),
+        query_is_first=embedded.labels[surest] == pair[0],
+        neighbour=str(embedded.paths[int(scores.neighbours[surest, 0])]),
+        similarity=float(np.clip(scores.similarities[surest, 0], -1, 1)),
+    )

@@ -1,0 +1,45 @@
+"""Small pictures inside a page: data URIs, one by one or as one sheet."""
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from cgdcli.images.decoding import to_rgb
+from cgdcli.images.loading import read_ahead, worker_count
+
+_QUALITY = 72
+
+
+def thumbnail(path: str | Path, side: int) -> Image.Image | None:
+    """A picture that fits into `side` x `side` px, upright, RGB; None where it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            image.draft("RGB", (2 * side, 2 * side))  # JPEG: decoded at a fraction of its size
+            return ImageOps.contain(to_rgb(ImageOps.exif_transpose(image)), (side, side))
+    except Exception:  # see images.decoding: damaged bytes raise nearly everything
+        return None
+
+
+def thumbnails(paths: Sequence[str | Path], side: int) -> list[Image.Image | None]:
+    """The same for many, read in threads, in order."""
+    return list(read_ahead(lambda path: thumbnail(path, side), paths, workers=worker_count(0)))
+
+
+def data_uri(image: Image.Image) -> str:
+    """A JPEG as `data:image/jpeg;base64,...`."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=_QUALITY, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def sprite_sheet(images: Sequence[Image.Image | None], side: int, columns: int) -> Image.Image:
+    """All pictures in one, each at the upper left of its cell of `side` px, row by row."""
+    rows = max(1, -(-len(images) // columns))
+    sheet = Image.new("RGB", (columns * side, rows * side), "#808080")
+    for place, image in enumerate(images):
+        if image is not None:
+            sheet.paste(image, (place % columns * side, place // columns * side))
+    return sheet
