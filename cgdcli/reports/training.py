@@ -33,11 +33,19 @@ class StepReport(Report):
     loss: float
     images_per_second: float
     left_seconds: float | None
+    learning_rate: float
+    active_triplets: float
+    mean_distance: float
 
 
 @dataclass(frozen=True)
 class EpochReport(Report):
-    """One epoch: mean losses over its steps, and the evaluation after it (epoch 0: before any)."""
+    """One epoch: means over its steps, and the evaluation after it (epoch 0: before any).
+
+    Attributes:
+        mean_distance: of the pairs of a batch, Euclidean between unit rows: near 0 is collapse.
+        evaluation: None after an epoch that was not judged.
+    """
 
     epoch: int
     epochs: int
@@ -45,8 +53,10 @@ class EpochReport(Report):
     loss: float | None
     class_loss: float | None
     triplet_loss: float | None
+    proxy_loss: float | None
     active_triplets: float | None
     accuracy: float | None
+    mean_distance: float | None
     images_per_second: float | None
     train_seconds: float
     evaluation: RecallReport | None

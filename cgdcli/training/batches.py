@@ -11,19 +11,27 @@ from torch import Tensor
 from cgdcli.config import TrainConfig
 from cgdcli.datasets.table import ImageTable
 from cgdcli.errors import ImageError
+from cgdcli.images.cache import PictureCache
 from cgdcli.images.decoding import Pixels, read_image
 from cgdcli.images.loading import read_ahead, worker_count
-from cgdcli.images.transforms import train_pixels
+from cgdcli.images.transforms import erase, train_pixels
 from cgdcli.training.sampler import ClassBatches
 
 logger = logging.getLogger("cgdcli")
 
 
 class BatchReader:
-    """The batches of `ClassBatches` as pixels; `skipped` says which pictures could not be read."""
+    """The batches of `ClassBatches` as pixels; `skipped` says which pictures could not be read.
 
-    def __init__(self, table: ImageTable, batches: ClassBatches, config: TrainConfig) -> None:
+    Args:
+        side: of pictures kept in memory, see `images.cache`; None to read them each time.
+    """
+
+    def __init__(
+        self, table: ImageTable, batches: ClassBatches, config: TrainConfig, side: int | None = None
+    ) -> None:
         self.table, self.batches, self.config = table, batches, config
+        self.pictures = PictureCache(lambda path: read_image(path)[0], side)
         self.skipped: dict[Path, str] = {}
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -51,9 +59,13 @@ class BatchReader:
         # Drawn from seed, epoch and place: the same whichever thread reads it, and after a resume.
         rng = np.random.default_rng((self.config.seed, epoch, place))
         try:
-            return train_pixels(read_image(path)[0], self.config.image_size, rng)
+            image = self.pictures.picture(path)
         except ImageError as error:
             if path not in self.skipped:
                 self.skipped[path] = error.what
                 logger.warning("skipped: %s", error.what)
             return None
+        pixels = train_pixels(image, self.config.image_size, rng, self.config.crop_scale)
+        if self.config.erasing and rng.random() < self.config.erasing:
+            erase(pixels, rng)
+        return pixels

@@ -19,7 +19,7 @@ from cgdcli.engines.torch_engine import torch_device
 from cgdcli.errors import CGDError, CheckpointError, ConfigError, MismatchError, TrainingError
 from cgdcli.files import write_text, writer_lock
 from cgdcli.judging.report import finish_run
-from cgdcli.model.cgd import CGD, freeze_batch_norm, normalize_pixels
+from cgdcli.model.cgd import CGD
 from cgdcli.reports import (
     EpochReport,
     RecallReport,
@@ -30,8 +30,13 @@ from cgdcli.reports import (
     TrainReport,
 )
 from cgdcli.training.batches import BatchReader
+from cgdcli.training.beginning import initial_model
+from cgdcli.training.choices import Choices, choose
 from cgdcli.training.judge import Judge
+from cgdcli.training.learner import Learner
+from cgdcli.training.objective import FIGURES
 from cgdcli.training.run import (
+    Settings,
     data_digest,
     epoch_from_dict,
     find_unfinished,
@@ -43,7 +48,6 @@ from cgdcli.training.run import (
     write_settings,
 )
 from cgdcli.training.sampler import ClassBatches
-from cgdcli.training.steps import initial_model, learning_rate, make_optimizer, step_losses
 from cgdcli.weights.checkpoint import Checkpoint
 from cgdcli.weights.loading import (
     RESULT_FILE,
@@ -53,6 +57,8 @@ from cgdcli.weights.loading import (
 logger = logging.getLogger("cgdcli")
 
 STEPS_BEFORE_A_FORECAST = 20
+# Mean Euclidean distance of a batch's unit embeddings; pretrained descriptors begin at 0.5 to 0.9.
+COLLAPSED = 0.05
 
 
 def train(
@@ -124,13 +130,21 @@ class Trainer:
             per_class=self.config.per_class,
             seed=self.config.seed,
         )
-        self.reader = BatchReader(self.data.train, self.batches, self.config)
-        self.model = self._model()
+        model = self._model().to(self.device)
+        self.choices = settings.choices if resume else self._choose(model)
+        self.batches.steps = self.choices.steps
         if not resume:
             self.run = new_run(runs, name, self.config)
-            write_settings(self.run, self.config, self.folder, self.data)
-        self.model.to(self.device)
-        self.optimizer = make_optimizer(self.model, self.config)
+            write_settings(self.run, Settings(self.config, self.folder, self.choices), self.data)
+        self.reader = BatchReader(
+            self.data.train, self.batches, self.config, side=self.choices.side
+        )
+        self.learner = Learner(
+            model,
+            self.config,
+            steps=self.choices.epochs * self.choices.steps,
+            precision=self.choices.precision,
+        )
         self.epochs: list[EpochReport] = []
         self.seconds = 0.0
         self.judge = Judge(
@@ -144,7 +158,7 @@ class Trainer:
             yield self._start_report(done)
             if not self.epochs:
                 yield self._begin()
-            for epoch in range(done + 1, self.config.epochs + 1):
+            for epoch in range(done + 1, self.choices.epochs + 1):
                 yield from self._epoch(epoch)
                 self._save(epoch)
                 yield self.epochs[-1]
@@ -172,27 +186,28 @@ class Trainer:
             return initial_model(replace(self.config, backbone_weights="none"), classes)
         return initial_model(self.config, classes)
 
+    def _choose(self, model: CGD) -> Choices:
+        return choose(
+            model,
+            self.config,
+            self.data.train,
+            self.batches.batch_size,
+            self.batches.steps,
+            len(self.data.val),
+        )
+
     def _epoch(self, epoch: int) -> Iterator[Report]:
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.config, epoch)
-        self._to_training()
+        self.learner.to_training()
         started, shown, steps = time.monotonic(), 0, 0
-        sums = torch.zeros(5, dtype=torch.float64)
+        sums = torch.zeros(len(FIGURES), dtype=torch.float64)
+        before = (epoch - 1) * self.batches.steps
         for step, (pixels, labels) in enumerate(self.reader.epoch(epoch), start=1):
-            figures = self._step(pixels, labels)
+            figures = self.learner.step(pixels, labels, before + step - 1)
             if not figures.isfinite().all():
                 raise self._diverged(epoch, step)
             sums += figures
             shown, steps = shown + len(labels), steps + 1
-            elapsed = time.monotonic() - started
-            yield StepReport(
-                epoch,
-                step,
-                self.batches.steps,
-                float(figures[0]),
-                shown / elapsed,
-                self._left(epoch, step, elapsed),
-            )
+            yield self._step_report(epoch, step, figures, shown, time.monotonic() - started)
         if steps == 0:
             raise TrainingError(
                 "no batch of two readable pictures could be made in a whole epoch",
@@ -200,67 +215,69 @@ class Trainer:
             )
         elapsed = time.monotonic() - started
         self.seconds += elapsed
-        loss, class_loss, triplet_loss, active, accuracy = (sums / steps).tolist()
-        try:
-            judged = self.judge.val(self.model)
-        except CheckpointError as error:  # the last step's weights are no longer finite
-            raise self._diverged(epoch, steps) from error
+        self._close_epoch(epoch, sums / steps, shown / elapsed)
+
+    def _close_epoch(self, epoch: int, means: Tensor, images_per_second: float) -> None:
+        """Judge, where it is time, and note the epoch."""
+        judged = None
+        if is_judged(epoch, self.choices.epochs, self.config.evaluations):
+            try:
+                judged = self.judge.val(self.learner.judged_model())
+            except CheckpointError as error:  # the last step's weights are no longer finite
+                raise self._diverged(epoch, self.batches.steps) from error
+        loss, class_loss, triplet_loss, proxy_loss, active, accuracy, distance = means.tolist()
         self.epochs.append(
             EpochReport(
-                epoch,
-                self.config.epochs,
-                learning_rate(self.config, epoch),
-                loss,
-                class_loss,
-                triplet_loss,
-                active,
-                accuracy,
-                images_per_second=shown / elapsed,
+                epoch=epoch,
+                epochs=self.choices.epochs,
+                learning_rate=self.learner.rate(),
+                loss=loss,
+                class_loss=class_loss,
+                triplet_loss=triplet_loss,
+                proxy_loss=proxy_loss,
+                active_triplets=active,
+                accuracy=accuracy,
+                mean_distance=distance,
+                images_per_second=images_per_second,
                 train_seconds=self.seconds,
                 evaluation=judged,
-                is_best=self._is_best(judged),
+                is_best=judged is not None and self._is_best(judged),
             )
         )
+        warn_of_collapse(self.epochs[-1], self.config)
 
-    def _step(self, pixels: Tensor, labels: Tensor) -> Tensor:
-        """One optimizer step; loss, class loss, triplet loss, active share and accuracy."""
-        images = normalize_pixels(pixels.to(self.device), self.model.config)
-        losses = step_losses(self.model, images, labels.to(self.device), self.config)
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(losses.total)
-        self.optimizer.step()
-        figures = (
-            losses.total,
-            losses.class_loss,
-            losses.triplet_loss,
-            losses.active,
-            losses.accuracy,
+    def _step_report(
+        self, epoch: int, step: int, figures: Tensor, shown: int, elapsed: float
+    ) -> StepReport:
+        named = dict(zip(FIGURES, figures.tolist(), strict=True))
+        return StepReport(
+            epoch,
+            step,
+            self.batches.steps,
+            named["total"],
+            shown / elapsed,
+            self._left(epoch, step, elapsed),
+            self.learner.rate(),
+            named["active"],
+            named["distance"],
         )
-        return torch.stack([figure.detach() for figure in figures]).cpu().double()
-
-    def _to_training(self) -> None:
-        """BatchNorm statistics of pretrained weights stay; of random ones there is none to keep.
-
-        (Drawn pictures, resnet18 from scratch: with frozen statistics the embedding collapsed.)
-        """
-        self.model.train()
-        if self.config.backbone_weights != "none":
-            freeze_batch_norm(self.model)
 
     def _before_training(self) -> EpochReport:
         """Epoch 0: the backbone's pooled descriptors, what training has to beat."""
         return EpochReport(
-            0,
-            self.config.epochs,
-            self.config.learning_rate,
+            epoch=0,
+            epochs=self.choices.epochs,
+            learning_rate=self.config.learning_rate,
             loss=None,
             class_loss=None,
             triplet_loss=None,
+            proxy_loss=None,
             active_triplets=None,
             accuracy=None,
+            mean_distance=None,
             images_per_second=None,
             train_seconds=0.0,
-            evaluation=self.judge.untrained(self.model),
+            evaluation=self.judge.untrained(self.learner.model),
             is_best=False,
         )
 
@@ -273,14 +290,16 @@ class Trainer:
     def _save(self, epoch: int) -> None:
         """Checkpoints first, the state last: what the state speaks of is there."""
         report = self.epochs[-1]
+        kept = self.learner.judged_model()
         checkpoint = Checkpoint(
-            self.model.config,
-            dict(self.model.state_dict()),
+            kept.config,
+            {name: value.contiguous() for name, value in kept.state_dict().items()},
             class_names=self.data.train.classes,
             origin={"trained_by": "cgd train", "run": self.run.name, "data": str(self.folder)},
             training={
                 "epoch": epoch,
-                "epochs": self.config.epochs,
+                "epochs": self.choices.epochs,
+                "recipe": self.config.recipe.value,
                 "seed": self.config.seed,
                 "judged_on": self.data.judged_on,
                 "held_out": list(self.data.held_out),
@@ -300,8 +319,7 @@ class Trainer:
             {
                 "epoch": epoch,
                 "digest": self.digest,
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
+                **self.learner.state(),
                 "seconds": self.seconds,
                 "evaluation_seconds": self.judge.seconds,
                 "epochs": [e.to_dict() for e in self.epochs],
@@ -316,8 +334,7 @@ class Trainer:
                 f"the pictures in `{self.folder}` are not those that `{self.run}` began with",
                 hint="restore them, or start another run",
             )
-        self.model.load_state_dict(state["model"], strict=True)
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.learner.restore(state)
         self.seconds = state["seconds"]
         self.judge.seconds = state["evaluation_seconds"]
         self.epochs = [epoch_from_dict(values) for values in state["epochs"]]
@@ -334,7 +351,7 @@ class Trainer:
             run=self.run,
             model=model,
             best_epoch=best[-1].epoch if best else None,
-            epochs=self.config.epochs,
+            epochs=self.choices.epochs,
             seconds=self.seconds,
             judged_on=self.data.judged_on,
             evaluation=chosen.evaluation,
@@ -362,28 +379,54 @@ class Trainer:
             classes=len(self.data.train.classes),
             images=len(self.data.train),
             steps_per_epoch=self.batches.steps,
-            epochs=self.config.epochs,
+            epochs=self.choices.epochs,
             first_epoch=done + 1,
             batch_size=self.batches.batch_size,
             device=str(self.device),
             judged_on=self.data.judged_on,
-            notes=self.data.notes,
+            notes=(*self.data.notes, *self.choices.notes),
         )
 
     def _left(self, epoch: int, step: int, elapsed: float) -> float | None:
         """Expected seconds to the end by this epoch's pace; None while it is too early to say."""
         if step < min(STEPS_BEFORE_A_FORECAST, self.batches.steps):
             return None
-        left = self.config.epochs - epoch
-        steps = self.batches.steps - step + left * self.batches.steps
-        return steps * elapsed / step + (left + 1) * self.judge.seconds
+        last = self.choices.epochs
+        steps = self.batches.steps - step + (last - epoch) * self.batches.steps
+        judged = sum(is_judged(e, last, self.config.evaluations) for e in range(epoch, last + 1))
+        return steps * elapsed / step + judged * self.judge.seconds
 
     def _diverged(self, epoch: int, step: int) -> TrainingError:
-        rate = learning_rate(self.config, epoch)
-        return TrainingError(
-            f"the loss is no longer finite at step {step} of epoch {epoch}, learning rate {rate:g}",
-            hint=f"lower --learning-rate; the last good weights are in `{self.run}`",
+        good = [name for name in ("last", "best") if (self.run / f"{name}.safetensors").is_file()]
+        kept = (
+            f"the last good weights are `{self.run / good[0]}.safetensors`"
+            if good
+            else ("no epoch was finished before")
         )
+        return TrainingError(
+            f"the loss is no longer finite at step {step} of epoch {epoch}, learning rate "
+            f"{self.learner.rate():g}",
+            hint=f"lower --learning-rate; {kept}",
+        )
+
+
+def is_judged(epoch: int, epochs: int, evaluations: int) -> bool:
+    """Whether val is judged after an epoch: evenly over the run, and at its end."""
+    return epoch * evaluations // epochs > (epoch - 1) * evaluations // epochs
+
+
+def warn_of_collapse(epoch: EpochReport, config: TrainConfig) -> None:
+    """Say it when all embeddings are alike: from there no gradient leads back."""
+    distance, triplet = epoch.mean_distance, epoch.triplet_loss
+    if distance is None or triplet is None or distance >= COLLAPSED:
+        return
+    stuck = config.triplet_weight and abs(triplet - config.margin) < 0.1 * config.margin
+    logger.warning(
+        "the embeddings collapse: a batch's pictures are %.3f apart in the mean (2 is opposite)%s; "
+        "lower --learning-rate, or give another loss weight: --proxy-weight, --class-weight",
+        distance,
+        f", and the triplet loss is stuck at its margin {config.margin:g}" if stuck else "",
+    )
 
 
 def _rank(report: RecallReport) -> tuple[float, float]:

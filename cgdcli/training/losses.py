@@ -1,4 +1,5 @@
-"""The two losses of CGD, as the reference has them at its last commit (leftthomas/CGD utils.py).
+"""The losses. The two of CGD are as the reference has them at its last commit (leftthomas/CGD
+utils.py): smoothed cross-entropy and batch-hard triplet.
 
 Shape letters: B pictures of a batch, K classes, D dimensions.
 """
@@ -27,6 +28,20 @@ def smoothed_cross_entropy(
         labels: (B,) int64 class indices.
     """
     return F.cross_entropy(logits / temperature, labels, label_smoothing=smoothing)
+
+
+def normalized_softmax(
+    embeddings: Tensor, proxies: Tensor, labels: Tensor, *, temperature: float
+) -> Tensor:
+    """Cross-entropy of cosines to class proxies over a temperature (Zhai & Wu 2019, arXiv
+    1811.12649; Movshovitz-Attias et al. 2017 for proxies).
+
+    Args:
+        embeddings: (B, D) float32, unit rows.
+        proxies: (K, D) float32, of any length.
+        labels: (B,) int64.
+    """
+    return F.cross_entropy(embeddings @ F.normalize(proxies).T / temperature, labels)
 
 
 def batch_hard_triplet(embeddings: Tensor, labels: Tensor, *, margin: float) -> TripletLoss:

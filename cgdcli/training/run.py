@@ -14,11 +14,12 @@ from typing import Any
 
 import torch
 
-from cgdcli.config import Backbone, Device, StrideMode, TrainConfig
+from cgdcli.config import Precision, TrainConfig
 from cgdcli.datasets.folders import TrainingData
 from cgdcli.errors import ConfigError, OutputError, TrainingError
 from cgdcli.files import atomic_path, write_text
 from cgdcli.reports import EpochReport, RecallReport, SkippedImage
+from cgdcli.training.choices import Choices
 from cgdcli.weights.loading import RESULT_FILE
 
 SETTINGS_FILE = "config.toml"
@@ -28,10 +29,11 @@ METRICS_FILE = "metrics.csv"
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run was started with, as its `config.toml` keeps it."""
+    """What a run was started with and what it measured, as its `config.toml` keeps them."""
 
     config: TrainConfig
     data: Path
+    choices: Choices
 
 
 def new_run(runs: Path, name: str | None, config: TrainConfig) -> Path:
@@ -90,17 +92,45 @@ def find_unfinished(runs: Path, name: str | None) -> Path:
     return open_runs[-1]
 
 
-def write_settings(run: Path, config: TrainConfig, folder: Path, data: TrainingData) -> None:
-    """Write `config.toml`: every setting resolved, the data, and the classes held out."""
-    lines = [f"{key} = {_toml(value)}" for key, value in dataclasses.asdict(config).items()]
-    lines += [
+def write_settings(run: Path, settings: Settings, data: TrainingData) -> None:
+    """Write `config.toml`: every setting resolved, what was measured, the data."""
+    choices = settings.choices
+    lines = [
+        settings_text(settings.config),
+        "[measured]",
+        f"precision = {_toml(choices.precision)}",
+        f"side = {_toml(choices.side or 0)}",
+        f"epochs = {_toml(choices.epochs)}",
+        f"steps = {_toml(choices.steps)}",
         "",
         "[data]",
-        f"path = {_toml(str(folder.absolute()))}",
+        f"path = {_toml(str(settings.data.absolute()))}",
         f"judged_on = {_toml(data.judged_on)}",
         f"held_out = {_toml(list(data.held_out))}",
     ]
     write_text(run / SETTINGS_FILE, "\n".join(lines) + "\n")
+
+
+def settings_text(config: TrainConfig) -> str:
+    """Settings as TOML, one a line; `read_config_file` reads it back."""
+    values = dataclasses.asdict(config)
+    return "".join(f"{key} = {_toml(value)}\n" for key, value in values.items())
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """The settings of a `--config` file; of a run's own `config.toml`, too.
+
+    Raises:
+        ConfigError: it cannot be read, or is no TOML.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(
+            f"cannot read --config `{path}`: {getattr(error, 'strerror', None) or error}",
+            hint="a TOML file of settings is wanted; `cgd train --print-config` prints one",
+        ) from error
+    return {key: value for key, value in values.items() if key not in ("data", "measured")}
 
 
 def read_settings(run: Path) -> Settings:
@@ -111,11 +141,15 @@ def read_settings(run: Path) -> Settings:
     """
     try:
         values = tomllib.loads((run / SETTINGS_FILE).read_text(encoding="utf-8"))
-        data = Path(values.pop("data")["path"])
-        kinds = {"backbone": Backbone, "stride": StrideMode, "device": Device}
-        values |= {key: kind(values[key]) for key, kind in kinds.items()}
-        return Settings(TrainConfig(**values), data)
-    except (OSError, KeyError, TypeError, ValueError) as error:
+        data, measured = Path(values.pop("data")["path"]), values.pop("measured")
+        choices = Choices(
+            Precision(measured["precision"]),
+            measured["side"] or None,
+            measured["epochs"],
+            measured["steps"],
+        )
+        return Settings(TrainConfig.resolved(values), data, choices)
+    except (OSError, KeyError, TypeError, ValueError, ConfigError) as error:
         raise TrainingError(
             f"the settings of the run `{run}` cannot be read: {error}",
             hint="it cannot be resumed; start another",
@@ -125,8 +159,15 @@ def read_settings(run: Path) -> Settings:
 def write_metrics(run: Path, epochs: list[EpochReport]) -> None:
     """Write `metrics.csv` anew, one row an epoch; recall and mAP@R as fractions."""
     ranks = next((list(e.evaluation.recall) for e in epochs if e.evaluation), [])
-    plain = ["epoch", "learning_rate", "loss", "class_loss", "triplet_loss", "active_triplets"]
-    plain += ["accuracy", "images_per_second", "train_seconds", "is_best"]
+    plain = ["epoch", "learning_rate", "loss", "class_loss", "triplet_loss", "proxy_loss"]
+    plain += [
+        "active_triplets",
+        "accuracy",
+        "mean_distance",
+        "images_per_second",
+        "train_seconds",
+        "is_best",
+    ]
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow([*plain, *(f"recall@{rank}" for rank in ranks), "map@r"])

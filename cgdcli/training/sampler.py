@@ -23,6 +23,8 @@ class ClassBatches:
         labels: class index of every picture; at least two classes, so that every batch has two.
     """
 
+    steps: int  # batches of an epoch; a shorter run may lower it before the first
+
     def __init__(
         self, labels: Sequence[int], *, batch_size: int, per_class: int, seed: int
     ) -> None:

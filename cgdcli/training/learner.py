@@ -1,0 +1,107 @@
+"""What learns: network, losses, optimizer and average, one step at a time."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cgdcli.config import BatchNorm, Precision, TrainConfig
+from cgdcli.model.cgd import CGD, CGDOutput, freeze_batch_norm, normalize_pixels
+from cgdcli.training.average import WeightAverage
+from cgdcli.training.objective import Objective, StepLosses
+from cgdcli.training.schedule import make_optimizer, set_rates
+
+
+class Learner:
+    """A network being trained.
+
+    Args:
+        model: on its device.
+        steps: of the whole run; the schedule and the average's horizon are shares of it.
+        precision: fp32 or bf16, already decided.
+    """
+
+    def __init__(
+        self, model: CGD, config: TrainConfig, *, steps: int, precision: Precision
+    ) -> None:
+        assert precision is not Precision.auto
+        self.model, self.config, self.steps = model, config, steps
+        self.device = next(model.parameters()).device
+        self.bf16 = precision is Precision.bf16
+        if self.bf16:
+            model.to(memory_format=torch.channels_last)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.objective = Objective(config, model.config.classes, model.embedding_dim)
+        self.objective.to(self.device)
+        self.optimizer = make_optimizer(model, self.objective, config)
+        self.average = WeightAverage(model, config.ema, steps) if config.ema else None
+
+    def to_training(self) -> None:
+        """BatchNorm statistics of pretrained weights stay; of random ones there is none to keep.
+
+        (Drawn pictures, resnet18 from scratch: with frozen statistics the embedding collapsed.)
+        """
+        self.model.train()
+        if self.config.backbone_weights != "none" and self.config.batch_norm is BatchNorm.frozen:
+            freeze_batch_norm(self.model)
+
+    def step(self, pixels: Tensor, labels: Tensor, number: int) -> Tensor:
+        """One optimizer step; `number` of them came before. Returns `StepLosses.figures`.
+
+        Args:
+            pixels: uint8 (B, H, W, 3); labels: (B,) int64.
+        """
+        done = number / self.steps
+        set_rates(self.optimizer, self.config, done)
+        losses = self.losses(pixels, labels, resting=done < self.config.warm)
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(losses.total)
+        if self.config.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self._parameters(), self.config.clip_norm)
+        self.optimizer.step()
+        if self.average is not None and done >= self.config.warm:
+            self.average.feed()
+        return losses.figures()
+
+    def losses(self, pixels: Tensor, labels: Tensor, *, resting: bool = False) -> StepLosses:
+        """Forward pass and losses; `resting` leaves the backbone without gradient."""
+        images = normalize_pixels(pixels.to(self.device), self.model.config)
+        if self.bf16:
+            images = images.to(memory_format=torch.channels_last)
+        with (
+            torch.set_grad_enabled(not resting),
+            torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16),
+        ):
+            feature_map = self.model.backbone(images)
+        output: CGDOutput = self.model.head(feature_map.float())
+        losses: StepLosses = self.objective(output, labels.to(self.device))
+        return losses
+
+    def judged_model(self) -> CGD:
+        """What is judged and kept: the average where there is one, else the network itself."""
+        return self.model if self.average is None else self.average.model()
+
+    def rate(self) -> float:
+        """The backbone's learning rate of the last step, else its first."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def state(self) -> dict[str, Any]:
+        """All that a resumed run needs to go on bit for bit."""
+        return {
+            "model": self.model.state_dict(),
+            "objective": self.objective.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.tensors if self.average else {},
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take back a `state`."""
+        self.model.load_state_dict(state["model"], strict=True)
+        self.objective.load_state_dict(state["objective"], strict=True)
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.tensors = {n: t.to(self.device) for n, t in state["average"].items()}
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self.optimizer.param_groups for p in group["params"]]

@@ -1,0 +1,76 @@
+"""Learning rates over a run, and the optimizer that has them."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from cgdcli.config import Optimizer, Schedule, TrainConfig
+from cgdcli.model.cgd import CGD
+from cgdcli.training.objective import Objective
+
+# After the heads' warm-up the backbone's rate rises over this share of the run.
+_RISE = 0.03
+_LEAST = 0.01
+
+
+def make_optimizer(model: CGD, objective: Objective, config: TrainConfig) -> torch.optim.Optimizer:
+    """Adam over backbone, heads and proxies, each group at its own rate (`group["rate"]`).
+
+    Weight decay is for matrices and filters alone (as in timm and fastai): decayed norms and
+    biases only rescale what follows them.
+    """
+    rate = config.learning_rate
+    groups = [
+        *_groups("backbone", model.backbone.parameters(), rate, config.weight_decay),
+        *_groups("heads", _heads(model), rate * config.head_rate, config.weight_decay),
+        *_groups("proxies", objective.parameters(), rate * config.proxy_rate, 0.0),
+    ]
+    kind = torch.optim.AdamW if config.optimizer is Optimizer.adamw else torch.optim.Adam
+    return kind(groups, lr=rate)
+
+
+def set_rates(optimizer: torch.optim.Optimizer, config: TrainConfig, done: float) -> None:
+    """Set every group's rate for the step that begins when the share `done` of the run is over."""
+    for group in optimizer.param_groups:
+        share = factor(config, done)
+        if group["part"] == "backbone":
+            share *= backbone_factor(config, done)
+        group["lr"] = group["rate"] * share
+
+
+def factor(config: TrainConfig, done: float) -> float:
+    """The heads' and proxies' rate as a share of the first; full while the backbone rests."""
+    if config.schedule is Schedule.steps:
+        # The reference's milestones; a run of a single epoch keeps its rate.
+        return 1.0 if done < 0.6 else 0.1 if done < 0.8 else 0.01
+    if done < config.warm:
+        return 1.0
+    way = (done - config.warm) / (1 - config.warm)
+    return _LEAST + (1 - _LEAST) * 0.5 * (1 + math.cos(math.pi * way))
+
+
+def backbone_factor(config: TrainConfig, done: float) -> float:
+    """0 while the heads alone learn, then rising to 1."""
+    if not config.warm:
+        return 1.0
+    return min(1.0, max(0.0, (done - config.warm) / _RISE))
+
+
+def _heads(model: CGD) -> list[nn.Parameter]:
+    classifier = [] if model.classifier is None else list(model.classifier.parameters())
+    return [*model.branches.parameters(), *classifier]
+
+
+def _groups(
+    part: str, parameters: Iterable[nn.Parameter], rate: float, decay: float
+) -> list[dict[str, object]]:
+    known = list(parameters)
+    decayed = [p for p in known if p.ndim > 1 and decay]
+    plain = [p for p in known if p.ndim <= 1 or not decay]
+    return [
+        {"params": members, "lr": rate, "rate": rate, "weight_decay": amount, "part": part}
+        for members, amount in ((decayed, decay), (plain, 0.0))
+        if members
+    ]
