@@ -7,25 +7,26 @@ import typer
 
 from cgdcli.cli.options import (
     EXIT_SKIPPED,
-    BackboneOption,
-    DeviceOption,
     JsonOption,
     QuietOption,
     VerboseOption,
-    WorkersOption,
     argument,
     option,
     was_given,
 )
 from cgdcli.cli.output import Output
+from cgdcli.cli.settings import SETTINGS, given_settings, with_settings
 from cgdcli.cli.train_display import TrainDisplay
-from cgdcli.config import StrideMode, TrainConfig
+from cgdcli.config import TrainConfig
+from cgdcli.config.training import option_name
 from cgdcli.errors import ConfigError
 from cgdcli.words import counted
 
-_NOT_SETTINGS = ("data", "name", "runs", "resume", "as_json", "quiet", "verbose")
+# What may differ on a resume, as it does not change the result.
+_MAY_CHANGE = ("device", "workers")
 
 
+@with_settings
 def train(
     context: typer.Context,
     data: Annotated[
@@ -35,41 +36,13 @@ def train(
             help="DATA/train/<class>/* with val and/or test beside it, or class folders.",
         ),
     ] = None,
-    backbone: BackboneOption = TrainConfig.backbone,
-    descriptors: Annotated[
-        str,
-        option(
-            help="Letters of S (SPoC, mean) M (MAC, max) G (GeM) R (R-MAC) C (CroW) W (weighted "
-            "GeM); the first feeds the auxiliary classifier."
-        ),
-    ] = TrainConfig.descriptors,
-    embedding_dim: Annotated[
-        int, option(help="Length of the embedding; divisible by the number of descriptors.")
-    ] = TrainConfig.embedding_dim,
-    stride: Annotated[
-        StrideMode, option(help="The stage whose stride is removed; `standard`: none.")
-    ] = TrainConfig.stride,
-    image_size: Annotated[int, option(help="Input size in pixels.")] = TrainConfig.image_size,
-    backbone_weights: Annotated[
-        str,
-        option(
-            help="`default` (ImageNet, downloaded once), `none`, or a file (.pth, .safetensors)."
-        ),
-    ] = TrainConfig.backbone_weights,
-    epochs: Annotated[int, option(help="Passes over the pictures.")] = TrainConfig.epochs,
-    batch_size: Annotated[int, option(help="Pictures a step.")] = TrainConfig.batch_size,
-    per_class: Annotated[int, option(help="Pictures of a class in a batch.")] = (
-        TrainConfig.per_class
-    ),
-    learning_rate: Annotated[
-        float, option(help="Adam's; a tenth after 60 % and a hundredth after 80 % of the epochs.")
-    ] = TrainConfig.learning_rate,
-    val_fraction: Annotated[
-        float, option(help="Share of the CLASSES held out to choose `best`, if there is no val.")
-    ] = TrainConfig.val_fraction,
-    seed: Annotated[int, option(help="Of heads, batches, crops and held-out classes.")] = (
-        TrainConfig.seed
-    ),
+    config: Annotated[
+        Path | None,
+        option("--config", metavar="FILE", help="Settings in TOML, such as a run's config.toml."),
+    ] = None,
+    print_config: Annotated[
+        bool, option("--print-config", help="Print the settings as they come out, and stop.")
+    ] = False,
     name: Annotated[
         str | None, option(help="Of the run; default: date-time-backbone-letters.")
     ] = None,
@@ -78,35 +51,79 @@ def train(
         bool,
         option("--resume", help="Go on with --name, or the newest unfinished run, as it began."),
     ] = False,
-    workers: WorkersOption = TrainConfig.workers,
-    device: DeviceOption = TrainConfig.device,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
+    **settings: Any,
 ) -> int:
     """Train a CGD on a folder of classes; keep `best` and `last` under runs/NAME.
 
     `best` is chosen on val, else on classes held out of train, never on test, which is judged once
-    at the end. The reference's ResNet-50 line:
+    at the end. A setting comes from its option, else $CGD_TRAIN_<OPTION>, else --config, else the
+    recipe.
 
+    \b
+    cgd train data/ --minutes 30
     cgd train data/ --backbone resnet50 --embedding-dim 1536
+    cgd train data/ --recipe reference
     """
+    out = Output(quiet=quiet, verbose=verbose)
+    if resume:
+        _refuse_settings(context, config)
+        resolved = None
+    else:
+        resolved = _resolve(context, config)
+    if print_config:
+        _print(out, resolved)
+        return 0
+    return _run(context, out, data, resolved, runs=runs, name=name, resume=resume, as_json=as_json)
+
+
+def _resolve(context: typer.Context, config: Path | None) -> TrainConfig:
+    """Flag, else environment, else file, else recipe."""
+    file: dict[str, Any] = {}
+    if config is not None:
+        from cgdcli.training.run import read_config_file
+
+        file = read_config_file(config)
+    return TrainConfig.resolved(given_settings(context), file)
+
+
+def _print(out: Output, resolved: TrainConfig | None) -> None:
+    if resolved is None:
+        raise ConfigError(
+            "--print-config shows the settings of a new run; --resume keeps those of an old one",
+            hint="they stand in runs/NAME/config.toml",
+        )
+    from cgdcli.training.run import settings_text
+
+    out.lines([settings_text(resolved)])
+
+
+def _run(
+    context: typer.Context,
+    out: Output,
+    data: Path | None,
+    resolved: TrainConfig | None,
+    *,
+    runs: Path,
+    name: str | None,
+    resume: bool,
+    as_json: bool,
+) -> int:
     from cgdcli.training.loop import train as run
     from cgdcli.views.tables import train_lines
 
-    out = Output(quiet=quiet, verbose=verbose)
-    values = {key: value for key, value in context.params.items() if key not in _NOT_SETTINGS}
-    if resume:
-        _refuse_settings(context, values)
+    changes = {n: context.params[n] for n in _MAY_CHANGE if resume and was_given(context, n)}
     with TrainDisplay(out) as display:
         report = run(
             data,
-            TrainConfig(**values),
+            resolved,
             runs=runs,
             name=name,
             resume=resume,
-            **(_changes(context) if resume else {}),
             on_report=display.show,
+            **changes,
         )
     *result, next_line = train_lines(report)
     if as_json:
@@ -120,17 +137,14 @@ def train(
     return EXIT_SKIPPED if report.skipped else 0
 
 
-def _changes(context: typer.Context) -> dict[str, Any]:
-    """What may differ on a resume, as it does not change the result: where and with how many."""
-    return {n: context.params[n] for n in ("device", "workers") if was_given(context, n)}
-
-
-def _refuse_settings(context: typer.Context, names: dict[str, object]) -> None:
+def _refuse_settings(context: typer.Context, config: Path | None) -> None:
     """A resumed run has its own settings; an option that would do nothing is an error."""
-    for name in names:
-        if name not in ("device", "workers") and was_given(context, name):
-            raise ConfigError(
-                f"--{name.replace('_', '-')} cannot be changed on --resume: the run keeps the "
-                "settings it began with",
-                hint="leave it out, or start another run",
-            )
+    given = [name for name in SETTINGS if name not in _MAY_CHANGE and was_given(context, name)]
+    if config is not None:
+        given.append("config")
+    for name in given:
+        raise ConfigError(
+            f"{option_name(name)} cannot be changed on --resume: the run keeps the settings it "
+            "began with",
+            hint="leave it out, or start another run",
+        )

@@ -62,7 +62,8 @@ class TrainDisplay:
         left = report.left_seconds
         line = (
             f"epoch {report.epoch} step {report.step}/{report.steps}  loss {report.loss:.3f}  "
-            f"{report.images_per_second:.1f} pictures/s"
+            f"active {report.active_triplets:.0%}  distance {report.mean_distance:.2f}  "
+            f"lr {report.learning_rate:.1e}  {report.images_per_second:.1f} pictures/s"
         )
         if left is not None:
             line += f"  {duration(left)} left"
@@ -81,8 +82,8 @@ class TrainDisplay:
         self.output.say(f"the whole run is expected to take another {duration(left)}")
         if left > LONG_RUN_SECONDS:
             self.output.say(
-                "to shorten it: --image-size 112 (a quarter of the work), --stride standard "
-                "(half or less), --epochs 5, or a GPU (--device cuda)"
+                "to shorten it: --minutes 30, --image-size 112 (a quarter of the work), or a GPU "
+                "(--device cuda)"
             )
 
     def _update(self, line: str) -> None:

@@ -85,15 +85,17 @@ def start_lines(report: StartReport) -> list[str]:
 
 def epoch_line(report: EpochReport) -> str:
     """One line an epoch."""
-    judged = recall_line(report.evaluation) if report.evaluation else "not judged"
+    judged = recall_line(report.evaluation) if report.evaluation else ""
     if report.epoch == 0:
         return f"before training, pooled descriptors of the backbone  {judged}"
     star = "  best so far" if report.is_best else ""
+    parts = [f"class {report.class_loss:.3f}", f"triplet {report.triplet_loss:.3f}"]
+    if report.proxy_loss:
+        parts.append(f"proxy {report.proxy_loss:.3f}")
     return (
-        f"epoch {report.epoch}/{report.epochs}  loss {report.loss:.3f} "
-        f"(class {report.class_loss:.3f}, triplet {report.triplet_loss:.3f}, "
-        f"active {report.active_triplets:.0%})  {report.images_per_second:.1f} pictures/s  "
-        f"{judged}{star}"
+        f"epoch {report.epoch}/{report.epochs}  loss {report.loss:.3f} ({', '.join(parts)}, "
+        f"active {report.active_triplets:.0%})  {report.images_per_second:.1f} pictures/s"
+        + (f"  {judged}{star}" if report.evaluation else "")
     )
 
 
