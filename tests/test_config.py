@@ -168,7 +168,13 @@ def test_from_dict_leaves_its_argument_alone():
 
 
 def test_a_run_makes_the_network_that_it_says():
-    run = TrainConfig(Backbone.resnet34, StrideMode.layer4, "MG", 128, 96)
+    run = TrainConfig(
+        backbone=Backbone.resnet34,
+        stride=StrideMode.layer4,
+        descriptors="MG",
+        embedding_dim=128,
+        image_size=96,
+    )
     assert run.model_config(7) == CGDConfig(
         Backbone.resnet34, StrideMode.layer4, "MG", 128, 7, transform=Transform(96)
     )

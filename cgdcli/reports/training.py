@@ -53,14 +53,14 @@ class EpochReport(Report):
     loss: float | None
     class_loss: float | None
     triplet_loss: float | None
-    proxy_loss: float | None
     active_triplets: float | None
     accuracy: float | None
-    mean_distance: float | None
     images_per_second: float | None
     train_seconds: float
     evaluation: RecallReport | None
     is_best: bool
+    proxy_loss: float | None = None
+    mean_distance: float | None = None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ COLOURS = {
     "blue": (50, 70, 215),
     "yellow": (225, 205, 40),
 }
-TINY = ("--backbone-weights", "none", "--image-size", "32")
+TINY = ("--backbone-weights", "none", "--image-size", "32", "--precision", "fp32")
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,9 @@ from cli_toys import check_failure, draw_classes
 from reference import state_dict
 
 from cgdcli.cli import main
-from cgdcli.config import TrainConfig
 from cgdcli.conversion import convert_weights
 from cgdcli.datasets.folders import read_evaluation_data
 from cgdcli.errors import CheckpointError
-from cgdcli.training.steps import learning_rate
 from cgdcli.weights.header import read_header
 from cgdcli.weights.loading import load_model
 
@@ -47,13 +45,6 @@ def test_broken_pictures_of_val_and_test_are_said_and_exit_3(cgd, tmp_path, monk
         "text.png",
     }
     assert "zero.jpg" in ran.err and "text.png" in ran.err
-
-
-@pytest.mark.parametrize(("epochs", "rates"), [(1, [1]), (2, [1, 0.1]), (5, [1, 1, 1, 0.1, 0.01])])
-def test_a_short_run_begins_at_the_rate_asked_for(epochs, rates):
-    config = TrainConfig(epochs=epochs, learning_rate=1.0)
-    found = [learning_rate(config, epoch) for epoch in range(1, epochs + 1)]
-    assert found == pytest.approx(rates)
 
 
 @pytest.mark.parametrize("beside", [{"best_acc1": torch.tensor(1.0)}, {"best": torch.tensor(2)}])

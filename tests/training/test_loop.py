@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cgdcli.config import TrainConfig
+from cgdcli.config import Precision, TrainConfig
 from cgdcli.errors import MismatchError, OutputError, TrainingError
 from cgdcli.reports import EpochReport, StartReport, StepReport
 from cgdcli.training import judge, loop
@@ -31,6 +31,7 @@ CONFIG = TrainConfig(
     per_class=2,
     learning_rate=1e-3,
     workers=2,
+    precision=Precision.fp32,
 )
 REPOSITORY = Path(__file__).parents[2]
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from reference import PICTURES, config_state_dict, noise, outputs
 
-from cgdcli.config import ConvertConfig, TrainConfig
+from cgdcli.config import ConvertConfig, Precision, TrainConfig
 from cgdcli.conversion import convert_weights
-from cgdcli.model.cgd import freeze_batch_norm, normalize_pixels
+from cgdcli.model.cgd import normalize_pixels
+from cgdcli.training.learner import Learner
 from cgdcli.training.losses import batch_hard_triplet, smoothed_cross_entropy
-from cgdcli.training.steps import make_optimizer, step_losses
 from cgdcli.weights.loading import load_model
 
 SMALL = outputs()["small"]
@@ -88,15 +88,16 @@ def test_training_steps(case, tmp_path):
     torch.save(config_state_dict(case), tmp_path / "old.pth")
     convert_weights(tmp_path / "old.pth", config=ConvertConfig(case["gd_config"]))
     model = load_model(tmp_path / "old.safetensors")
-    config = TrainConfig(smoothing=0.1, temperature=0.5, margin=0.1, learning_rate=1e-4)
-    model.train()
-    freeze_batch_norm(model)
-    optimizer = make_optimizer(model, config)
+    learner = Learner(
+        model, TrainConfig.resolved({"recipe": "reference"}), steps=100, precision=Precision.fp32
+    )
+    learner.to_training()
+    optimizer = learner.optimizer
     pixels = np.stack([eval_pixels(read_image(path)[0], 224) for path in PICTURES])
     images = normalize_pixels(torch.from_numpy(pixels), model.config)
     labels = torch.tensor(case["labels"])
     for number, step in enumerate(case["steps"]):
-        losses = step_losses(model, images, labels, config)
+        losses = learner.losses(torch.from_numpy(pixels), labels)
         assert losses.class_loss.item() == pytest.approx(step["class_loss"], rel=1e-4)
         assert losses.triplet_loss.item() == pytest.approx(step["triplet_loss"], rel=1e-4)
         assert losses.total.item() == pytest.approx(step["loss"], rel=1e-4)

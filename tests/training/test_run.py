@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from cgdcli.config import Backbone, Device, StrideMode, TrainConfig
+from cgdcli.config import Backbone, Cache, Device, Precision, Recipe, StrideMode, TrainConfig
 from cgdcli.datasets.folders import TrainingData
 from cgdcli.datasets.table import ImageTable
 from cgdcli.errors import OutputError, TrainingError
+from cgdcli.training.choices import Choices
 from cgdcli.training.run import (
+    Settings,
     data_digest,
     find_unfinished,
     load_state,
@@ -23,12 +25,15 @@ from cgdcli.training.run import (
 )
 
 ODD = TrainConfig(
-    Backbone.wide_resnet50_2,
-    StrideMode.layer4,
-    "WRC",
-    48,
-    64,
-    'weights "odd" \\ é\n.pth',
+    recipe=Recipe.reference,
+    backbone=Backbone.wide_resnet50_2,
+    stride=StrideMode.layer4,
+    descriptors="WRC",
+    embedding_dim=48,
+    image_size=64,
+    backbone_weights='weights "odd" \\ é\n.pth',
+    minutes=2.5,
+    cache=Cache.none,
     learning_rate=1e-7,
     margin=0.25,
     val_fraction=0,
@@ -48,10 +53,13 @@ def data(folder, *names, held_out=()):
 
 @pytest.mark.parametrize("config", [TrainConfig(), ODD], ids=["defaults", "odd"])
 @pytest.mark.parametrize("folder", ["data", "d ü/\"quoted\" \\ 'x'"])
-def test_settings_come_back(tmp_path, config, folder):
-    write_settings(tmp_path, config, tmp_path / folder, data(tmp_path, "a/1", held_out=("é", "b")))
+@pytest.mark.parametrize("side", [None, 448])
+def test_settings_come_back(tmp_path, config, folder, side):
+    choices = Choices(Precision.bf16, side, 7, 11)
+    written = Settings(config, tmp_path / folder, choices)
+    write_settings(tmp_path, written, data(tmp_path, "a/1", held_out=("é", "b")))
     settings = read_settings(tmp_path)
-    assert settings.config == config
+    assert settings.config == config and settings.choices == choices
     assert settings.data == tmp_path / folder and settings.data.is_absolute()
     saved = tomllib.loads((tmp_path / "config.toml").read_text(encoding="utf-8"))
     assert saved["data"]["held_out"] == ["é", "b"]
@@ -67,7 +75,8 @@ def test_damaged_settings_are_refused(tmp_path, text):
 
 
 def test_bad_value_in_edited_settings_is_refused(tmp_path):
-    write_settings(tmp_path, TrainConfig(), tmp_path, data(tmp_path, "a/1"))
+    settings = Settings(TrainConfig(), tmp_path, Choices(Precision.fp32, None, 1, 1))
+    write_settings(tmp_path, settings, data(tmp_path, "a/1"))
     file = tmp_path / "config.toml"
     file.write_text(file.read_text().replace('"SG"', '"SX"'))
     with pytest.raises(TrainingError, match="SX"):
