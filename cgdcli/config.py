@@ -64,6 +64,18 @@ class Foreign(StrEnum):
     timm = "timm"
 
 
+class Dataset(StrEnum):
+    """How labelled pictures are laid out; `auto` recognises each of the others."""
+
+    auto = "auto"
+    folders = "folders"
+    table = "table"
+    cub = "cub"
+    cars = "cars"
+    sop = "sop"
+    inshop = "inshop"
+
+
 class Device(StrEnum):
     """Where to compute; `auto` takes CUDA, else MPS for embedding, else the CPU."""
 
@@ -214,6 +226,7 @@ class TrainConfig:
         backbone_weights: `default` (torchvision's ImageNet download), `none`, or a file.
         margin: of the triplet loss, a Euclidean distance between unit embeddings.
         workers: threads that decode pictures; 0 for as many as there are cores, at most 8.
+        dataset, crop_box: how the data is laid out, and whether its boxes are cut out.
     """
 
     backbone: Backbone = CGDConfig.backbone
@@ -233,6 +246,8 @@ class TrainConfig:
     seed: int = 0
     workers: int = 0
     device: Device = Device.auto
+    dataset: Dataset = Dataset.auto
+    crop_box: bool = False
 
     def __post_init__(self) -> None:
         self.model_config(classes=2)

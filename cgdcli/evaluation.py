@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cgdcli.config import RECALL_RANKS, EmbedConfig
-from cgdcli.datasets.folders import read_class_folders, read_evaluation_data
+from cgdcli.config import RECALL_RANKS, Dataset, EmbedConfig
+from cgdcli.datasets.folders import read_class_folders
+from cgdcli.datasets.reading import read_evaluation_data
 from cgdcli.datasets.table import ImageTable
 from cgdcli.engines import Engine, Rows
 from cgdcli.engines.torch_engine import TorchEngine
@@ -36,15 +37,22 @@ def evaluate(
     gallery: Path | str | None = None,
     ranks: Sequence[int] = RECALL_RANKS,
     config: EmbedConfig | None = None,
+    dataset: Dataset = Dataset.auto,
+    crop_box: bool = False,
     on_progress: OnProgress | None = None,
 ) -> RecallReport:
-    """Measure a model on class folders, or an index by the labels of its rows.
+    """Measure a model on labelled pictures, or an index by the labels of its rows.
 
-    One of: `data`, a folder of classes (of a train/val/test layout its test), all against all
-    without self; `query` and `gallery`, two folders of classes, nothing left out; `index`.
+    One of: `data`, class folders, a table or a benchmark (where it has splits, its test), all
+    against all without self, or its queries against its gallery; `query` and `gallery`, two
+    folders of classes, nothing left out; `index`.
+
+    Args:
+        dataset: how `data` is laid out; see `datasets.reading`.
+        crop_box: cut out the boxes that the benchmark `data` comes with.
 
     Raises:
-        ConfigError: not exactly one of the three was given.
+        ConfigError: not exactly one of the three was given, or `dataset` beside another.
         DatasetError: no labels, or no readable pictures.
     """
     config = config or EmbedConfig()
@@ -58,6 +66,11 @@ def evaluate(
             "one thing to evaluate is wanted: DATA, or --index, or --query with --gallery",
             hint="cgd evaluate DATA --model X, or cgd evaluate --index feats.npy",
         )
+    if data is None and (dataset is not Dataset.auto or crop_box):
+        raise ConfigError(
+            "--dataset and --crop-box say how DATA is read; there is no DATA",
+            hint="leave them out, or give DATA",
+        )
     if index is not None and model is not None:
         raise ConfigError(
             "an index is evaluated by its own rows; no model is used beside it",
@@ -67,7 +80,7 @@ def evaluate(
         return evaluate_index(open_index(index), ranks)
     engine = TorchEngine(as_model(model), config.device)
     if data is not None:
-        table, what = read_evaluation_data(Path(data))
+        table, what = read_evaluation_data(Path(data), dataset, crop_box)
         report = evaluate_table(engine, table, config, ranks, on_progress)
         return _renamed(report, what)
     asked, searched = (read_class_folders(Path(str(folder))) for folder in (query, gallery))
@@ -78,7 +91,13 @@ def evaluate(
         logger.warning("%d queries are in the gallery too: each finds itself first", twice)
     queries = _embed_table(engine, asked, config, on_progress)
     stored = _embed_table(engine, searched, config, on_progress)
-    report = score(queries[0], queries[1], ranks, gallery=stored[0], gallery_labels=stored[1])
+    report = score(
+        queries[0],
+        [asked.labels[place] for place in queries[1]],
+        ranks,
+        gallery=stored[0],
+        gallery_labels=[searched.labels[place] for place in stored[1]],
+    )
     return _renamed(report, f"{query} in {gallery}", queries[2] + stored[2])
 
 
@@ -89,9 +108,33 @@ def evaluate_table(
     ranks: Sequence[int] = RECALL_RANKS,
     on_progress: OnProgress | None = None,
 ) -> RecallReport:
-    """Embed a table in memory and score it, all against all without self."""
-    rows, labels, skipped = _embed_table(engine, table, config, on_progress)
-    return _renamed(score(rows, labels, ranks), "", skipped)
+    """Embed a table in memory and score it: its queries in its gallery, a row never in itself.
+
+    Raises:
+        DatasetError: no query, or no picture of the gallery, could be read.
+    """
+    rows, places, skipped = _embed_table(engine, table, config, on_progress)
+    labels = [table.labels[place] for place in places]
+    if not table.is_query:
+        return _renamed(score(rows, labels, ranks), "", skipped)
+    asked = [i for i, place in enumerate(places) if table.is_query[place]]
+    stored = [i for i, place in enumerate(places) if table.is_gallery[place]]
+    if not asked or not stored:
+        raise DatasetError(
+            f"no {'picture of the gallery' if asked else 'query'} could be read, so there is "
+            "nothing to measure",
+            hint="`cgd check DATA` says which files are broken",
+        )
+    row_of = {i: row for row, i in enumerate(stored)}
+    report = score(
+        rows[asked],
+        [labels[i] for i in asked],
+        ranks,
+        gallery=rows[stored],
+        gallery_labels=[labels[i] for i in stored],
+        own_rows=[row_of.get(i, -1) for i in asked],
+    )
+    return _renamed(report, "", skipped)
 
 
 def evaluate_index(index: EmbeddingIndex, ranks: Sequence[int] = RECALL_RANKS) -> RecallReport:
@@ -121,28 +164,32 @@ def score(
     *,
     gallery: NDArray[Any] | None = None,
     gallery_labels: Sequence[str] | None = None,
+    own_rows: Sequence[int] | None = None,
 ) -> RecallReport:
     """Recall@K and mAP@R of unit rows (Q, D) in themselves, or in a gallery (N, D).
 
     Never the whole Q x N matrix: blocks of queries against blocks of the gallery. Without a
-    gallery a query's own row is left out by its number. Equal similarities are ranked by row.
+    gallery a query's own row is left out by its number; with one, the row of it that `own_rows`
+    says is the query itself (-1: none). Equal similarities are ranked by row.
     mAP@R (Musgrave, Belongie & Lim 2020, arXiv 2003.08505): 1/R sum_{i<=R} P(i) rel(i), R the
     number of other rows of the query's label.
     """
-    alone = gallery is None
+    if gallery is None:
+        own_rows = range(len(rows))
+    own_Q = np.full(len(rows), -1) if own_rows is None else np.asarray(own_rows)
     stored = rows if gallery is None else gallery
     stored_labels = labels if gallery_labels is None else gallery_labels
     number = {label: i for i, label in enumerate(sorted({*labels, *stored_labels}))}
     label_Q = np.array([number[label] for label in labels])
     label_N = np.array([number[label] for label in stored_labels])
     counts = np.bincount(label_N, minlength=len(number))
-    relevant_Q = counts[label_Q] - (1 if alone else 0)
+    relevant_Q = counts[label_Q] - (own_Q >= 0)
     k = max(*ranks, int(relevant_Q.max(initial=1)))
     hits = dict.fromkeys(ranks, 0)
     precision_sum = 0.0
     for start in range(0, len(rows), QUERIES_AT_ONCE):
         part = np.arange(start, min(start + QUERIES_AT_ONCE, len(rows)))
-        exclude = [{int(row)} for row in part] if alone else None
+        exclude = [{own} if own >= 0 else set() for own in own_Q[part].tolist()]
         _, ids = nearest(np.asarray(rows[part]), stored, k, exclude=exclude)
         right = (label_N[ids] == label_Q[part, None]) & (ids >= 0)
         for rank in ranks:
@@ -173,20 +220,25 @@ def _average_precision(right: NDArray[np.bool_], relevant: NDArray[Any]) -> NDAr
 
 def _embed_table(
     engine: Engine, table: ImageTable, config: EmbedConfig, on_progress: OnProgress | None
-) -> tuple[Rows, list[str], tuple[SkippedImage, ...]]:
-    rows, labels, skipped = [], [], []
+) -> tuple[Rows, list[int], tuple[SkippedImage, ...]]:
+    """Unit rows, the place in the table of each, and what could not be read."""
+    rows, places, skipped = [], [], []
     for batch in embed_files(
-        engine, table.paths, batch_size=config.batch_size, workers=config.workers
+        engine,
+        table.paths,
+        batch_size=config.batch_size,
+        workers=config.workers,
+        boxes=table.boxes,
     ):
         if len(batch.rows):
             rows.append(batch.rows)
-        labels += [table.labels[picture.position] for picture in batch.pictures]
+        places += [picture.position for picture in batch.pictures]
         skipped += [SkippedImage(str(p.file), p.reason) for p in batch.skipped]
         if on_progress:
-            on_progress(len(labels) + len(skipped), len(table), len(skipped))
+            on_progress(len(places) + len(skipped), len(table), len(skipped))
     if not rows:
         raise nothing_readable(len(table), skipped)
-    return np.concatenate(rows), labels, tuple(skipped)
+    return np.concatenate(rows), places, tuple(skipped)
 
 
 def _renamed(

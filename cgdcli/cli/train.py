@@ -6,8 +6,11 @@ from typing import Annotated, Any
 import typer
 
 from cgdcli.cli.options import (
+    DATA_HELP,
     EXIT_SKIPPED,
     BackboneOption,
+    CropBoxOption,
+    DatasetOption,
     DeviceOption,
     JsonOption,
     QuietOption,
@@ -28,13 +31,9 @@ _NOT_SETTINGS = ("data", "name", "runs", "resume", "as_json", "quiet", "verbose"
 
 def train(
     context: typer.Context,
-    data: Annotated[
-        Path | None,
-        argument(
-            metavar="DATA",
-            help="DATA/train/<class>/* with val and/or test beside it, or class folders.",
-        ),
-    ] = None,
+    data: Annotated[Path | None, argument(metavar="DATA", help=DATA_HELP)] = None,
+    dataset: DatasetOption = TrainConfig.dataset,
+    crop_box: CropBoxOption = TrainConfig.crop_box,
     backbone: BackboneOption = TrainConfig.backbone,
     descriptors: Annotated[
         str,

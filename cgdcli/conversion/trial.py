@@ -18,7 +18,7 @@ from cgdcli.conversion.convert import as_checkpoint
 from cgdcli.conversion.old_rows import OldRows, read_old_rows
 from cgdcli.conversion.plan import prepare
 from cgdcli.conversion.readings import Axes, axes_of, options_of, reading_of
-from cgdcli.datasets.folders import read_evaluation_data
+from cgdcli.datasets.reading import read_evaluation_data
 from cgdcli.errors import DatasetError, MismatchError
 from cgdcli.index.exact import nearest
 from cgdcli.model.cgd import meta_model

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cgdcli.errors import ImageError
+from cgdcli.images.cropping import Box, crop
 
 Pixels = NDArray[np.uint8]
 
@@ -47,17 +48,20 @@ def decode_image(data: bytes, name: str | Path = "picture") -> Image.Image:
         raise ImageError(f"`{name}` cannot be decoded: {error}") from error
 
 
-def read_image(path: Path) -> tuple[Image.Image, str]:
-    """Read and decode a file: the picture and the SHA-256 of the file's bytes, in hex.
+def read_image(path: Path, box: Box | None = None) -> tuple[Image.Image, str]:
+    """Read and decode a file: the picture, or what lies in `box`; and the SHA-256 of the file's
+    bytes, in hex.
 
     Raises:
-        ImageError: it cannot be read or decoded.
+        ImageError: it cannot be read or decoded, or the box lies outside it.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ImageError(f"`{path}` cannot be read: {error.strerror or error}") from error
-    return decode_image(data, path), hashlib.sha256(data).hexdigest()
+    image = decode_image(data, path)
+    cut = image if box is None else crop(image, box, path)
+    return cut, hashlib.sha256(data).hexdigest()
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

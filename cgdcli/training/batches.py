@@ -51,7 +51,8 @@ class BatchReader:
         # Drawn from seed, epoch and place: the same whichever thread reads it, and after a resume.
         rng = np.random.default_rng((self.config.seed, epoch, place))
         try:
-            return train_pixels(read_image(path)[0], self.config.image_size, rng)
+            image, _ = read_image(path, self.table.box(picture))
+            return train_pixels(image, self.config.image_size, rng)
         except ImageError as error:
             if path not in self.skipped:
                 self.skipped[path] = error.what

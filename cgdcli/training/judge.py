@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from cgdcli.config import Device, EmbedConfig
-from cgdcli.datasets.folders import TrainingData
+from cgdcli.datasets.reading import TrainingData
 from cgdcli.datasets.table import ImageTable
 from cgdcli.engines.torch_engine import TorchEngine
 from cgdcli.evaluation import evaluate_table

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from cgdcli.config import Backbone, Device, StrideMode, TrainConfig
-from cgdcli.datasets.folders import TrainingData
+from cgdcli.config import Backbone, Dataset, Device, StrideMode, TrainConfig
+from cgdcli.datasets.reading import TrainingData
 from cgdcli.errors import ConfigError, OutputError, TrainingError
 from cgdcli.files import atomic_path, write_text
 from cgdcli.reports import EpochReport, RecallReport, SkippedImage
@@ -112,7 +112,8 @@ def read_settings(run: Path) -> Settings:
     try:
         values = tomllib.loads((run / SETTINGS_FILE).read_text(encoding="utf-8"))
         data = Path(values.pop("data")["path"])
-        kinds = {"backbone": Backbone, "stride": StrideMode, "device": Device}
+        kinds = {"backbone": Backbone, "stride": StrideMode, "device": Device, "dataset": Dataset}
+        values.setdefault("dataset", Dataset.auto)  # of a run from before there was a choice
         values |= {key: kind(values[key]) for key, kind in kinds.items()}
         return Settings(TrainConfig(**values), data)
     except (OSError, KeyError, TypeError, ValueError) as error:
@@ -179,13 +180,16 @@ def epoch_from_dict(values: dict[str, object]) -> EpochReport:
 
 
 def data_digest(data: TrainingData, folder: Path) -> str:
-    """SHA-256 of what is trained and judged on: paths below `folder` and labels, in order."""
+    """SHA-256 of what is trained and judged on: paths below `folder`, labels, boxes and roles, in
+    order."""
     digest = hashlib.sha256(f"{data.judged_on}\0{data.held_out}\0".encode())
     for name, table in (("train", data.train), ("val", data.val), ("test", data.test)):
         digest.update(f"\0{name}\0".encode())
         for path, label in zip(table.paths, table.labels, strict=True) if table else ():
             place = os.path.relpath(path, folder)
             digest.update(f"{place}\0{label}\0".encode(errors="surrogateescape"))
+        if table and (table.boxes or table.is_query):
+            digest.update(repr((table.boxes, table.is_query, table.is_gallery)).encode())
     return digest.hexdigest()
 
 

@@ -13,7 +13,7 @@ from reference import state_dict
 from cgdcli.cli import main
 from cgdcli.config import TrainConfig
 from cgdcli.conversion import convert_weights
-from cgdcli.datasets.folders import read_evaluation_data
+from cgdcli.datasets.reading import read_evaluation_data
 from cgdcli.errors import CheckpointError
 from cgdcli.training.steps import learning_rate
 from cgdcli.weights.header import read_header

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cgdcli.config import Backbone, Device, StrideMode, TrainConfig
-from cgdcli.datasets.folders import TrainingData
+from cgdcli.datasets.reading import TrainingData
 from cgdcli.datasets.table import ImageTable
 from cgdcli.errors import OutputError, TrainingError
 from cgdcli.training.run import (
