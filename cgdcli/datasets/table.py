@@ -63,6 +63,11 @@ class ImageTable:
         index = {name: i for i, name in enumerate(self.classes)}
         return tuple(index[label] for label in self.labels)
 
+    @property
+    def gallery_counts(self) -> Counter[str]:
+        """How many pictures of each class are searched among."""
+        return Counter(self.labels[row] for row in self.gallery)
+
     @cached_property
     def single_classes(self) -> tuple[str, ...]:
         """Classes with one picture: no positive pair, never a hit."""

@@ -5,6 +5,7 @@ durations seconds, sizes bytes.
 """
 
 from cgdcli.reports.base import ModelInfo, Report, SkippedImage
+from cgdcli.reports.checking import CheckReport, Finding, SplitCount
 from cgdcli.reports.conversion import (
     ConversionPlan,
     ConversionReport,
@@ -26,6 +27,7 @@ from cgdcli.reports.training import EpochReport, StartReport, StepReport, TrainR
 from cgdcli.reports.trial import ReadingScore, TrialReport
 
 __all__ = [
+    "CheckReport",
     "CompareReport",
     "ConversionPlan",
     "ConversionReport",
@@ -34,6 +36,7 @@ __all__ = [
     "EmbedReport",
     "EpochReport",
     "ExportReport",
+    "Finding",
     "FolderReport",
     "Hit",
     "InspectReport",
@@ -49,6 +52,7 @@ __all__ = [
     "Report",
     "SearchReport",
     "SkippedImage",
+    "SplitCount",
     "StageProfile",
     "StageSpeed",
     "StartReport",

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from cgdcli.config import Device, TrainConfig
+from cgdcli.datasets.findings import ready_to_train
 from cgdcli.datasets.reading import TrainingData, read_training_data
 from cgdcli.engines.torch_engine import torch_device
 from cgdcli.errors import CGDError, CheckpointError, ConfigError, MismatchError, TrainingError
@@ -120,6 +121,7 @@ class Trainer:
             dataset=self.config.dataset,
             crop_box=self.config.crop_box,
         )
+        self.data = ready_to_train(self.data)
         self.digest = data_digest(self.data, self.folder)
         self.batches = ClassBatches(
             self.data.train.class_indices,

@@ -16,7 +16,16 @@ from cli_toys import TINY, check_failure, draw, draw_classes, environment, proce
 import cgdcli
 from cgdcli.cli import app
 
-COMMANDS = ("train", "embed", "search", "evaluate", "profile", "inspect", "convert-weights")
+COMMANDS = (
+    "train",
+    "embed",
+    "search",
+    "evaluate",
+    "check",
+    "profile",
+    "inspect",
+    "convert-weights",
+)
 ANSI = re.compile(r"\x1b\[")
 ANSI_COLOUR = re.compile(r"\x1b\[[0-9;]*(3[0-7]|38|4[0-7]|48|9[0-7])[0-9;]*m")
 
