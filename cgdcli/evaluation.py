@@ -189,7 +189,8 @@ def score(
     precision_sum = 0.0
     for start in range(0, len(rows), QUERIES_AT_ONCE):
         part = np.arange(start, min(start + QUERIES_AT_ONCE, len(rows)))
-        exclude = [{own} if own >= 0 else set() for own in own_Q[part].tolist()]
+        own = own_Q[part].tolist()
+        exclude = None if max(own) < 0 else [{row} if row >= 0 else set() for row in own]
         _, ids = nearest(np.asarray(rows[part]), stored, k, exclude=exclude)
         right = (label_N[ids] == label_Q[part, None]) & (ids >= 0)
         for rank in ranks:

@@ -91,7 +91,7 @@ def ready_to_train(data: TrainingData) -> TrainingData:
         DatasetError: what training is judged by would be without meaning.
     """
     tables = {"train": data.train, "test": data.test}
-    if data.judged_on == "val":
+    if data.judged_on != "train":  # else it is train again
         tables["val"] = data.val
     found = quick_findings({name: table for name, table in tables.items() if table is not None})
     for one in found:
@@ -162,7 +162,15 @@ def _roles(name: str, table: ImageTable) -> list[Finding]:
     lonely = [row for row, label in asked.items() if stored[label] <= table.is_gallery[row]]
     labels = sorted({table.labels[row] for row in lonely})
     none = len(lonely) == len(asked)
+    idle = [table.paths[row] for row in sorted({*range(len(table))} - {*asked, *table.gallery})]
     return finding(
+        "no-role",
+        "warning",
+        idle,
+        PICTURES,
+        f"of {name} neither query nor gallery, and so without use",
+        "set is_query or is_gallery, or take them out",
+    ) + finding(
         "no-roles" if none else "query-without-gallery",
         "error",
         labels,
