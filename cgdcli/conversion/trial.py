@@ -82,6 +82,11 @@ def _judge_by_labels(
 ) -> TrialReport:
     """Strides, letters and p at the assumed transform, then transforms at the best of those."""
     table, _ = read_evaluation_data(folder)
+    if table.boxes:
+        raise DatasetError(
+            f"`{folder}` has boxes; readings are tried on whole pictures",
+            hint="name a folder of classes, or a table without boxes",
+        )
     chosen = sample_classes(table.labels, trial.pictures)
     if not chosen:
         raise DatasetError(

@@ -139,3 +139,40 @@ def test_train_says_what_the_quick_check_found_and_keeps_the_layout(cgd, tmp_pat
     assert 'dataset = "inshop"' in (tmp_path / "runs/r/config.toml").read_text()
     result = json.loads((tmp_path / "runs/r/result.json").read_text())
     assert (result["test"]["queries"], result["test"]["gallery"]) == (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (["picture,label", "0.png,a"], ("`path` and `label`", "picture")),
+        (["path,label,split", "0.png,a,trial"], ("row 2", "`trial`", "train, val or test")),
+        (["path,label", "0.png,a", "9.png,b"], ("9.png", "does not exist", "1 of 2")),
+        (["path,label,x,y,w,h", "0.png,a,-4,0,9,9"], ("row 2", "outside the picture", "-4")),
+        (["path,label", "0.png,a", "0.png,b"], ("row 3", "repeats row 2")),
+        (["path,label,split", "0.png,a,test"], ("test but no train",)),
+    ],
+)
+def test_a_bad_table_stops_training_before_it_begins(cgd, tmp_path, monkeypatch, lines, words):
+    monkeypatch.chdir(tmp_path)
+    draw(tmp_path / "0.png", "red", 0)
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    check_failure(cgd("train", "t.csv", "--backbone-weights", "none"), 1, "t.csv", *words)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [(("--dataset", "folders"), "1 class"), (("--dataset", "sop"), "Online Products")],
+)
+def test_train_reads_the_layout_that_is_named(cgd, tmp_path, monkeypatch, options, words):
+    monkeypatch.chdir(tmp_path)
+    data = benchmark(tmp_path / "inshop")
+    (data / "notes").mkdir()  # as class folders: all pictures lie in Img
+    check_failure(cgd("train", data, *options, "--backbone-weights", "none"), 1, words)
+
+
+def test_train_cuts_boxes_out_on_wish(cgd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = benchmark(tmp_path / "inshop")
+    ran = cgd("train", data, "--crop-box", "--backbone-weights", "none")
+    check_failure(ran, 1, "list_bbox_inshop.txt")  # which this copy lacks
