@@ -20,6 +20,7 @@ _HOMES = {
     "TrainConfig": "cgdcli.config",
     "Transform": "cgdcli.config",
     "TrialConfig": "cgdcli.config",
+    "check_data": "cgdcli.datasets.checking",
     "compare_files": "cgdcli.inspection",
     "compare_models": "cgdcli.profiling",
     "compare_runs": "cgdcli.judging.comparison",
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
         plan_conversion,
         try_readings,
     )
+    from cgdcli.datasets.checking import check_data  # noqa: F401
     from cgdcli.embedding import embed_images  # noqa: F401
     from cgdcli.errors import CGDError  # noqa: F401
     from cgdcli.evaluation import evaluate  # noqa: F401

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cgdcli.config import RECALL_RANKS, EmbedConfig
-from cgdcli.datasets.folders import read_class_folders, read_evaluation_data
+from cgdcli.config import RECALL_RANKS, Dataset, EmbedConfig
+from cgdcli.datasets.folders import read_class_folders
+from cgdcli.datasets.reading import read_evaluation_data
 from cgdcli.datasets.table import ImageTable
 from cgdcli.engines import Engine, Rows
 from cgdcli.engines.torch_engine import TorchEngine
@@ -29,12 +30,14 @@ NEIGHBOURS_KEPT = 5
 
 @dataclass(frozen=True)
 class EmbeddedTable:
-    """The readable pictures of a table: unit rows (N, D), and in the same order what they are."""
+    """The readable pictures of a table: unit rows (N, D), and in the same order what they are and
+    their places in the table."""
 
     rows: Rows
     paths: tuple[Path, ...]
     labels: tuple[str, ...]
     sha256: tuple[str, ...]
+    places: tuple[int, ...]
     skipped: tuple[SkippedImage, ...]
 
 
@@ -77,15 +80,22 @@ def evaluate(
     gallery: Path | str | None = None,
     ranks: Sequence[int] = RECALL_RANKS,
     config: EmbedConfig | None = None,
+    dataset: Dataset = Dataset.auto,
+    crop_box: bool = False,
     on_progress: OnProgress | None = None,
 ) -> RecallReport:
-    """Measure a model on class folders, or an index by the labels of its rows.
+    """Measure a model on labelled pictures, or an index by the labels of its rows.
 
-    One of: `data`, a folder of classes (of a train/val/test layout its test), all against all
-    without self; `query` and `gallery`, two folders of classes, nothing left out; `index`.
+    One of: `data`, class folders, a table or a benchmark (where it has splits, its test), all
+    against all without self, or its queries against its gallery; `query` and `gallery`, two
+    folders of classes, nothing left out; `index`.
+
+    Args:
+        dataset: how `data` is laid out; see `datasets.reading`.
+        crop_box: cut out the boxes that the benchmark `data` comes with.
 
     Raises:
-        ConfigError: not exactly one of the three was given.
+        ConfigError: not exactly one of the three was given, or `dataset` beside another.
         DatasetError: no labels, or no readable pictures.
     """
     config = config or EmbedConfig()
@@ -99,6 +109,11 @@ def evaluate(
             "one thing to evaluate is wanted: DATA, or --index, or --query with --gallery",
             hint="cgd evaluate DATA --model X, or cgd evaluate --index feats.npy",
         )
+    if data is None and (dataset is not Dataset.auto or crop_box):
+        raise ConfigError(
+            "--dataset and --crop-box say how DATA is read; there is no DATA",
+            hint="leave them out, or give DATA",
+        )
     if index is not None and model is not None:
         raise ConfigError(
             "an index is evaluated by its own rows; no model is used beside it",
@@ -108,7 +123,7 @@ def evaluate(
         return evaluate_index(open_index(index), ranks)
     engine = TorchEngine(as_model(model), config.device)
     if data is not None:
-        table, what = read_evaluation_data(Path(data))
+        table, what = read_evaluation_data(Path(data), dataset, crop_box)
         report = evaluate_table(engine, table, config, ranks, on_progress)
         return _renamed(report, what)
     asked, searched = (read_class_folders(Path(str(folder))) for folder in (query, gallery))
@@ -134,17 +149,45 @@ def evaluate_table(
     *,
     on_judged: Callable[[JudgedTable], None] | None = None,
 ) -> RecallReport:
-    """Embed a table in memory and score it, all against all without self.
+    """Embed a table in memory and score it: its queries in its gallery, a row never in itself.
 
     Args:
-        on_judged: is handed rows and each query's result, where the summary is not enough.
+        on_judged: is handed rows and each query's result, where the summary is not enough; not of a
+            table with queries and gallery, whose rows are not each other's neighbours.
+
+    Raises:
+        DatasetError: no query, or no picture of the gallery, could be read.
     """
     embedded = _embed_table(engine, table, config, on_progress)
+    if table.is_query:
+        return _renamed(_queries_in_gallery(embedded, table, ranks), "", embedded.skipped)
     scores = score_queries(embedded.rows, embedded.labels, ranks)
     report = _renamed(_summary(scores, embedded.labels), "", embedded.skipped)
     if on_judged is not None:
         on_judged(JudgedTable(embedded, scores, report))
     return report
+
+
+def _queries_in_gallery(
+    embedded: EmbeddedTable, table: ImageTable, ranks: Sequence[int]
+) -> RecallReport:
+    asked = [i for i, place in enumerate(embedded.places) if table.is_query[place]]
+    stored = [i for i, place in enumerate(embedded.places) if table.is_gallery[place]]
+    if not asked or not stored:
+        raise DatasetError(
+            f"no {'picture of the gallery' if asked else 'query'} could be read, so there is "
+            "nothing to measure",
+            hint="`cgd check DATA` says which files are broken",
+        )
+    row_of = {i: row for row, i in enumerate(stored)}
+    return score(
+        embedded.rows[asked],
+        [embedded.labels[i] for i in asked],
+        ranks,
+        gallery=embedded.rows[stored],
+        gallery_labels=[embedded.labels[i] for i in stored],
+        own_rows=[row_of.get(i, -1) for i in asked],
+    )
 
 
 def evaluate_index(index: EmbeddingIndex, ranks: Sequence[int] = RECALL_RANKS) -> RecallReport:
@@ -174,13 +217,21 @@ def score(
     *,
     gallery: NDArray[Any] | None = None,
     gallery_labels: Sequence[str] | None = None,
+    own_rows: Sequence[int] | None = None,
 ) -> RecallReport:
     """Recall@K and mAP@R of unit rows (Q, D) in themselves, or in a gallery (N, D).
 
     mAP@R (Musgrave, Belongie & Lim 2020, arXiv 2003.08505): 1/R sum_{i<=R} P(i) rel(i), R the
     number of other rows of the query's label.
     """
-    scores = score_queries(rows, labels, ranks, gallery=gallery, gallery_labels=gallery_labels)
+    scores = score_queries(
+        rows,
+        labels,
+        ranks,
+        gallery=gallery,
+        gallery_labels=gallery_labels,
+        own_rows=own_rows,
+    )
     return _summary(scores, labels)
 
 
@@ -191,25 +242,30 @@ def score_queries(
     *,
     gallery: NDArray[Any] | None = None,
     gallery_labels: Sequence[str] | None = None,
+    own_rows: Sequence[int] | None = None,
 ) -> QueryScores:
     """The same, query by query.
 
     Never the whole Q x N matrix: blocks of queries against blocks of the gallery. Without a
-    gallery a query's own row is left out by its number. Equal similarities are ranked by row.
+    gallery a query's own row is left out by its number; with one, the row of it that `own_rows`
+    says is the query itself (-1: none). Equal similarities are ranked by row.
     """
-    alone = gallery is None
+    if gallery is None:
+        own_rows = range(len(rows))
+    own_Q = np.full(len(rows), -1) if own_rows is None else np.asarray(own_rows)
     stored = rows if gallery is None else gallery
     stored_labels = labels if gallery_labels is None else gallery_labels
     number = {label: i for i, label in enumerate(sorted({*labels, *stored_labels}))}
     label_Q = np.array([number[label] for label in labels])
     label_N = np.array([number[label] for label in stored_labels])
     counts = np.bincount(label_N, minlength=len(number))
-    relevant_Q = counts[label_Q] - (1 if alone else 0)
+    relevant_Q = counts[label_Q] - (own_Q >= 0)
     k = max(*ranks, NEIGHBOURS_KEPT, int(relevant_Q.max(initial=1)))
     parts = []
     for start in range(0, len(rows), QUERIES_AT_ONCE):
         part = np.arange(start, min(start + QUERIES_AT_ONCE, len(rows)))
-        exclude = [{int(row)} for row in part] if alone else None
+        own = own_Q[part].tolist()
+        exclude = None if max(own) < 0 else [{row} if row >= 0 else set() for row in own]
         similarities, ids = nearest(np.asarray(rows[part]), stored, k, exclude=exclude)
         right = (label_N[ids] == label_Q[part, None]) & (ids >= 0)
         hits = np.stack([right[:, :rank].any(axis=1) for rank in ranks], axis=1)
@@ -254,7 +310,11 @@ def _embed_table(
 ) -> EmbeddedTable:
     rows, places, hashes, skipped = [], [], [], []
     for batch in embed_files(
-        engine, table.paths, batch_size=config.batch_size, workers=config.workers
+        engine,
+        table.paths,
+        batch_size=config.batch_size,
+        workers=config.workers,
+        boxes=table.boxes,
     ):
         if len(batch.rows):
             rows.append(batch.rows)
@@ -270,6 +330,7 @@ def _embed_table(
         tuple(table.paths[i] for i in places),
         tuple(table.labels[i] for i in places),
         tuple(hashes),
+        tuple(places),
         tuple(skipped),
     )
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cgdcli.engines import Engine, Rows
 from cgdcli.errors import CheckpointError, DatasetError, ImageError
+from cgdcli.images.cropping import Box
 from cgdcli.images.decoding import Pixels, read_image
 from cgdcli.images.loading import batched, read_ahead, worker_count
 from cgdcli.images.transforms import eval_pixels
@@ -49,9 +50,17 @@ class EmbeddedBatch:
 
 
 def embed_files(
-    engine: Engine, files: Sequence[Path], *, batch_size: int, workers: int
+    engine: Engine,
+    files: Sequence[Path],
+    *,
+    batch_size: int,
+    workers: int,
+    boxes: Sequence[Box | None] = (),
 ) -> Iterator[EmbeddedBatch]:
     """Embed pictures in order, reading ahead in threads; memory does not grow with their number.
+
+    Args:
+        boxes: the part of each picture to embed, None for all of it; empty: whole pictures.
 
     Raises:
         CheckpointError: the model gives NaN or infinity.
@@ -59,7 +68,7 @@ def embed_files(
     size = engine.config.transform.image_size
 
     def read(item: tuple[int, Path]) -> ReadPicture:
-        return _read(item[0], item[1], size)
+        return _read(item[0], item[1], size, boxes[item[0]] if boxes else None)
 
     reads = read_ahead(read, enumerate(files), workers=worker_count(workers))
     for block in batched(reads, batch_size):
@@ -99,10 +108,10 @@ def nothing_readable(count: int, skipped: Sequence[SkippedImage]) -> DatasetErro
     )
 
 
-def _read(position: int, file: Path, image_size: int) -> ReadPicture:
+def _read(position: int, file: Path, image_size: int, box: Box | None) -> ReadPicture:
     try:
         status = file.stat()
-        image, sha256 = read_image(file)
+        image, sha256 = read_image(file, box)
         pixels = eval_pixels(image, image_size)
     except OSError as error:
         return ReadPicture(position, file, None, reason=f"cannot be read: {error.strerror}")

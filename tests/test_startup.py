@@ -42,7 +42,7 @@ def test_floors_without_torch_load_none(module):
     assert "torch" not in loaded_after(f"import {module}")
 
 
-@pytest.mark.parametrize("module", ["cgdcli.images.decoding", "cgdcli.datasets.folders"])
+@pytest.mark.parametrize("module", ["cgdcli.images.decoding", "cgdcli.datasets.checking"])
 def test_pictures_load_no_torch(module):
     assert "torch" not in loaded_after(f"import {module}, cgdcli.images.transforms")
 

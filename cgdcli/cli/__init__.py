@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from cgdcli import __version__
+from cgdcli.cli.check import check
 from cgdcli.cli.compare import compare
 from cgdcli.cli.convert_weights import convert_weights
 from cgdcli.cli.embed import embed
@@ -36,7 +37,7 @@ app = typer.Typer(
     "CGD_TRAIN_EPOCHS=5. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done but pictures were "
     "skipped, 4 files that do not belong together.",
 )
-for command in (train, embed, search, evaluate, compare, profile, inspect):
+for command in (train, embed, search, evaluate, compare, check, profile, inspect):
     app.command()(command)
 app.command("convert-weights")(convert_weights)
 

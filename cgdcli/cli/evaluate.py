@@ -6,7 +6,10 @@ from typing import Annotated
 import typer
 
 from cgdcli.cli.options import (
+    DATA_HELP,
     EXIT_SKIPPED,
+    CropBoxOption,
+    DatasetOption,
     DeviceOption,
     JsonOption,
     ModelOption,
@@ -18,19 +21,19 @@ from cgdcli.cli.options import (
     was_given,
 )
 from cgdcli.cli.output import Output
-from cgdcli.config import RECALL_RANKS, EmbedConfig
+from cgdcli.config import RECALL_RANKS, Dataset, EmbedConfig
 from cgdcli.errors import ConfigError
 
 
 def evaluate(
     context: typer.Context,
-    data: Annotated[
-        Path | None, argument(metavar="DATA", help="A folder of class folders.")
-    ] = None,
+    data: Annotated[Path | None, argument(metavar="DATA", help=DATA_HELP)] = None,
     model: ModelOption = None,
     index: Annotated[Path | None, option(help="An index whose rows have labels.")] = None,
     query: Annotated[Path | None, option(help="Class folders to ask with.")] = None,
     gallery: Annotated[Path | None, option(help="Class folders to search in.")] = None,
+    dataset: DatasetOption = Dataset.auto,
+    crop_box: CropBoxOption = False,
     ranks: Annotated[str, option(help="The Ks of Recall@K, separated by commas.")] = ",".join(
         map(str, RECALL_RANKS)
     ),
@@ -65,6 +68,8 @@ def evaluate(
             index=index,
             query=query,
             gallery=gallery,
+            dataset=dataset,
+            crop_box=crop_box,
             ranks=_ranks(ranks),
             config=EmbedConfig(batch_size=batch_size, workers=workers, device=device),
             on_progress=on_progress,

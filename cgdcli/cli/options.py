@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cgdcli.config import Backbone, Device
+from cgdcli.config import Backbone, Dataset, Device
 
 # Each option is also CGD_<COMMAND>_<OPTION>; `cgd --help` says so once instead of on every line.
 option = partial(typer.Option, show_envvar=False)
@@ -25,6 +25,19 @@ DeviceOption = Annotated[Device, option(help="Where to compute.")]
 ForceOption = Annotated[bool, option("--force", help="Replace an existing output file.")]
 WorkersOption = Annotated[
     int, option(min=0, help="Threads that read pictures; 0: as many as cores, at most 8.")
+]
+DATA_HELP = (
+    "Class folders (DATA/train/<class>/* with val and/or test beside it, or classes alone), a "
+    "table (.csv, .jsonl, .parquet: path, label, split ...), or CUB-200-2011, Cars196, Stanford "
+    "Online Products or In-shop as they unpack."
+)
+DatasetOption = Annotated[
+    Dataset,
+    option(help="How DATA is laid out; `auto` recognises it, and says so where it is a benchmark."),
+]
+CropBoxOption = Annotated[
+    bool,
+    option("--crop-box", help="Cut out the boxes that a benchmark comes with; a table's always."),
 ]
 _MODEL_KINDS = (
     "A checkpoint, a run's folder, a torchvision weights file, or a backbone such as resnet50 "

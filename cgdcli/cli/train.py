@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from cgdcli.cli.options import (
+    DATA_HELP,
     EXIT_SKIPPED,
     JsonOption,
     QuietOption,
@@ -33,7 +34,7 @@ def train(
         Path | None,
         argument(
             metavar="DATA",
-            help="DATA/train/<class>/* with val and/or test beside it, or class folders.",
+            help=DATA_HELP,
         ),
     ] = None,
     config: Annotated[

@@ -97,6 +97,18 @@ class Cache(StrEnum):
     none = "none"
 
 
+class Dataset(StrEnum):
+    """How labelled pictures are laid out; `auto` recognises each of the others."""
+
+    auto = "auto"
+    folders = "folders"
+    table = "table"
+    cub = "cub"
+    cars = "cars"
+    sop = "sop"
+    inshop = "inshop"
+
+
 class Device(StrEnum):
     """Where to compute; `auto` takes CUDA, else MPS for embedding, else the CPU."""
 

@@ -15,6 +15,7 @@ from cgdcli.config.names import (
     Backbone,
     BatchNorm,
     Cache,
+    Dataset,
     Device,
     Optimizer,
     Precision,
@@ -40,6 +41,13 @@ class TrainConfig:
     The values are the default recipe's; `RECIPES` has the reference's.
     """
 
+    dataset: Dataset = setting(
+        Dataset.auto,
+        "How DATA is laid out; `auto` recognises it, and says so where it is a benchmark.",
+    )
+    crop_box: bool = setting(
+        False, "Cut out the boxes that a benchmark comes with; a table's always."
+    )
     recipe: Recipe = setting(
         Recipe.default,
         "`reference`: leftthomas/CGD's training in kind; what is given besides holds.",

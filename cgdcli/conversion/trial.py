@@ -18,7 +18,7 @@ from cgdcli.conversion.convert import as_checkpoint
 from cgdcli.conversion.old_rows import SAME_DIFFERENCE, OldRows, read_old_rows
 from cgdcli.conversion.plan import prepare
 from cgdcli.conversion.readings import Axes, axes_of, options_of, reading_of
-from cgdcli.datasets.folders import read_evaluation_data
+from cgdcli.datasets.reading import read_evaluation_data
 from cgdcli.errors import DatasetError, MismatchError
 from cgdcli.index.exact import nearest
 from cgdcli.judging.intervals import class_interval
@@ -81,6 +81,11 @@ def _judge_by_labels(
 ) -> TrialReport:
     """Strides, letters and p at the assumed transform, then transforms at the best of those."""
     table, _ = read_evaluation_data(folder)
+    if table.boxes:
+        raise DatasetError(
+            f"`{folder}` has boxes; readings are tried on whole pictures",
+            hint="name a folder of classes, or a table without boxes",
+        )
     chosen = sample_classes(table.labels, trial.pictures)
     if not chosen:
         raise DatasetError(

@@ -6,36 +6,15 @@ classes, of which some are held out by CLASS, since retrieval is judged on class
 
 import csv
 import os
-import random
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from cgdcli.config import Dataset
+from cgdcli.datasets.splits import SPLITS, Splits
 from cgdcli.datasets.table import ImageTable
 from cgdcli.errors import DatasetError
 from cgdcli.images.finding import FoundImage, find_images
 from cgdcli.words import counted
-
-SPLITS = ("train", "val", "test")
-FEWEST_CLASSES_TO_HOLD_OUT = 10
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """What a run trains on, is judged on after each epoch, and is tested on once.
-
-    Attributes:
-        judged_on: `val`, `held-out classes`, or `train` (seen: no `best` is chosen from it).
-        held_out: the classes taken out of train, when `judged_on` says so.
-        notes: what a person should know, in words.
-    """
-
-    train: ImageTable
-    val: ImageTable
-    test: ImageTable | None
-    judged_on: str
-    held_out: tuple[str, ...] = ()
-    notes: tuple[str, ...] = field(default=())
 
 
 def read_class_folders(folder: Path) -> ImageTable:
@@ -68,60 +47,36 @@ def read_class_folders(folder: Path) -> ImageTable:
     return ImageTable(paths, labels, left_out=len(rows) - len(labelled))
 
 
-def read_training_data(folder: Path, *, val_fraction: float, seed: int) -> TrainingData:
-    """Read either layout and decide what `best` is chosen on: never on `test`.
+def read_folders(folder: Path) -> Splits:
+    """Either layout of class folders.
 
     Raises:
-        DatasetError: no pictures, or fewer than two classes to train on.
+        DatasetError: no pictures in classes, in a split's folder that is there too.
     """
-    notes: list[str] = []
-    if (folder / "train").is_dir():
-        train = read_class_folders(folder / "train")
-        val, test = (_read_split(folder / split) for split in ("val", "test"))
-        ignored = _other_folders(folder)
-        if ignored:
-            notes.append(f"`{folder}` has a `train`; beside it {', '.join(ignored)} is not read")
-    elif _has_only_splits(folder):
-        raise DatasetError(
-            f"`{folder}` has {' and '.join(_split_names(folder))} but no train",
-            hint=f"put the classes to train on into {folder / 'train'}",
-        )
-    else:
-        train, val, test = read_class_folders(folder), None, None
-    if train.left_out:
-        notes.append(
-            f"left out, as they lie beside the class folders: {counted(train.left_out, 'picture')}"
-        )
-    held_out: tuple[str, ...] = ()
-    if val is not None:
-        judged_on = "val"
-        shared = len(set(val.classes) & set(train.classes))
-        if shared:
-            notes.append(
-                f"{shared} of {len(val.classes)} val classes are also in train: "
-                "val is judged on classes that were seen"
-            )
-    else:
-        train, val, held_out, judged_on, note = _hold_out(train, val_fraction, seed)
-        notes += [note]
-    _check_trainable(folder, train)
-    notes += _notes_on_singles(train)
-    return TrainingData(train, val, test, judged_on, held_out, tuple(notes))
+    if not (folder / "train").is_dir() and not _has_only_splits(folder):
+        pool = read_class_folders(folder)
+        return Splits(Dataset.folders, folder, train=pool, undivided=True, notes=_loose(pool))
+    train, val, test = (_read_split(folder / split) for split in SPLITS)
+    ignored = _other_folders(folder)
+    notes = []
+    if ignored:
+        notes.append(f"`{folder}` has a `train`; beside it {', '.join(ignored)} is not read")
+    notes += _loose(train)
+    return Splits(Dataset.folders, folder, train, val, test, notes=tuple(notes))
 
 
-def read_evaluation_data(folder: Path) -> tuple[ImageTable, str]:
-    """Class folders to judge a model on; of a train/val/test layout its `test`, else its `val`."""
+def read_folder_to_judge(folder: Path) -> tuple[ImageTable, str]:
+    """Class folders to judge a model on, and which: `test` of splits, else `val`, else `train`.
+
+    The other splits are not read: a model is judged where train lies on another machine.
+
+    Raises:
+        DatasetError: as `read_class_folders`.
+    """
     if (folder / "train").is_dir() or _has_only_splits(folder):
-        for split in ("test", "val"):
-            if (folder / split).is_dir():
-                return read_class_folders(folder / split), str(folder / split)
+        chosen = next(split for split in reversed(SPLITS) if (folder / split).is_dir())
+        return read_class_folders(folder / chosen), str(folder / chosen)
     return read_class_folders(folder), str(folder)
-
-
-def hold_out_classes(classes: tuple[str, ...], fraction: float, seed: int) -> tuple[str, ...]:
-    """Draw `fraction` of the classes by `seed`, at least two, and leave at least two; sorted."""
-    count = min(max(2, round(fraction * len(classes))), len(classes) - 2)
-    return tuple(sorted(random.Random(seed).sample(sorted(classes), count)))
 
 
 def folder_labels(images: Iterable[FoundImage]) -> list[str | None]:
@@ -191,6 +146,13 @@ def _read_split(folder: Path) -> ImageTable | None:
     return read_class_folders(folder) if folder.is_dir() else None
 
 
+def _loose(table: ImageTable | None) -> tuple[str, ...]:
+    if table is None or not table.left_out:
+        return ()
+    loose = counted(table.left_out, "picture")
+    return (f"left out, as they lie beside the class folders: {loose}",)
+
+
 def _split_names(folder: Path) -> list[str]:
     return [split for split in SPLITS if (folder / split).is_dir()]
 
@@ -205,46 +167,3 @@ def _other_folders(folder: Path) -> list[str]:
         for entry in folder.iterdir()
         if entry.is_dir() and entry.name not in SPLITS and not entry.name.startswith(".")
     )
-
-
-def _hold_out(
-    table: ImageTable, fraction: float, seed: int
-) -> tuple[ImageTable, ImageTable, tuple[str, ...], str, str]:
-    count = len(table.classes)
-    if fraction == 0 or count < FEWEST_CLASSES_TO_HOLD_OUT:
-        why = "--val-fraction 0" if fraction == 0 else f"{count} classes are too few"
-        note = (
-            f"no class is held out ({why}): Recall is measured on the pictures trained on, "
-            "which flatters, and no `best` is chosen"
-        )
-        return table, table, (), "train", note
-    held_out = hold_out_classes(table.classes, fraction, seed)
-    train, val = table.split_off(frozenset(held_out))
-    note = f"{len(held_out)} of {count} classes ({len(val)} pictures) are held out to choose `best`"
-    return train, val, held_out, "held-out classes", note
-
-
-def _check_trainable(folder: Path, train: ImageTable) -> None:
-    if len(train.classes) < 2:
-        raise DatasetError(
-            f"`{folder}` has {counted(len(train.classes), 'class', 'classes')} to train on; at "
-            "least 2 are wanted, since the network learns from what differs",
-            hint="add a second class folder",
-        )
-    if len(train.single_classes) == len(train.classes):
-        raise DatasetError(
-            f"each of the {len(train.classes)} classes in `{folder}` has a single picture; "
-            "at least one class with two is wanted, since the network learns from pairs that match",
-            hint="put the pictures that should match into one folder",
-        )
-
-
-def _notes_on_singles(train: ImageTable) -> list[str]:
-    singles = train.single_classes
-    if not singles:
-        return []
-    shown = ", ".join(singles[:3]) + (" ..." if len(singles) > 3 else "")
-    return [
-        f"{counted(len(singles), 'class has', 'classes have')} one picture ({shown}): used as "
-        "negatives and for the classifier, never as a matching pair"
-    ]

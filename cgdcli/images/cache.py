@@ -7,6 +7,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from cgdcli.errors import ImageError
+from cgdcli.images.cropping import Box
+
+Read = Callable[[Path, Box | None], Image.Image]
 # Of the memory that is free, so much may be filled with pictures.
 _SHARE = 0.25
 # A kept picture's shorter side, in times of the network's input: crops need more than they show.
@@ -23,24 +27,24 @@ class PictureCache:
         side: longest that a shorter side may be; None to keep nothing and reduce nothing.
     """
 
-    def __init__(self, read: Callable[[Path], Image.Image], side: int | None) -> None:
+    def __init__(self, read: Read, side: int | None) -> None:
         self._read, self.side = read, side
-        self._kept: dict[Path, Image.Image] = {}
+        self._kept: dict[tuple[Path, Box | None], Image.Image] = {}
         self._lock = threading.Lock()
 
-    def picture(self, path: Path) -> Image.Image:
-        """The RGB picture; whoever gets it must not change it.
+    def picture(self, path: Path, box: Box | None = None) -> Image.Image:
+        """The RGB picture, or the box of it; whoever gets it must not change it.
 
         Raises:
             ImageError: as `read` does; nothing is kept of a picture that cannot be read.
         """
         if self.side is None:
-            return self._read(path)
-        kept = self._kept.get(path)
+            return self._read(path, box)
+        kept = self._kept.get((path, box))
         if kept is None:
-            kept = reduce_to(self._read(path), self.side)
+            kept = reduce_to(self._read(path, box), self.side)
             with self._lock:
-                self._kept[path] = kept
+                self._kept[path, box] = kept
         return kept
 
 
@@ -55,8 +59,8 @@ def reduce_to(image: Image.Image, side: int) -> Image.Image:
 
 
 def side_that_fits(
-    paths: Sequence[Path],
-    read: Callable[[Path], Image.Image],
+    pictures: Sequence[tuple[Path, Box | None]],
+    read: Read,
     image_size: int,
     free: int | None = None,
 ) -> int | None:
@@ -65,19 +69,17 @@ def side_that_fits(
     Args:
         free: bytes of free memory; None to ask the system.
     """
-    from cgdcli.errors import ImageError
-
     free = free_memory() if free is None else free
     shapes = []
-    for path in paths[:: max(1, len(paths) // _SAMPLE)][:_SAMPLE]:
+    for path, box in pictures[:: max(1, len(pictures) // _SAMPLE)][:_SAMPLE]:
         try:
-            shapes.append(read(path).size)
+            shapes.append(read(path, box).size)
         except ImageError:
             continue  # told of when it is wanted
     for times in SIDES if shapes else ():
         side = round(image_size * times)
         kept = [reduced_bytes(width, height, side) for width, height in shapes]
-        if len(paths) * sum(kept) / len(kept) <= _SHARE * free:
+        if len(pictures) * sum(kept) / len(kept) <= _SHARE * free:
             return side
     return None
 

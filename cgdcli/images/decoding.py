@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cgdcli.errors import ImageError
+from cgdcli.images.cropping import Box, crop
 
 Pixels = NDArray[np.uint8]
 
@@ -19,11 +20,17 @@ Pixels = NDArray[np.uint8]
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
-def decode_image(data: bytes, name: str | Path = "picture") -> Image.Image:
+def decode_image(
+    data: bytes, name: str | Path = "picture", *, at_least: tuple[int, int] | None = None
+) -> Image.Image:
     """Decode a picture to RGB, turned as its EXIF orientation says.
 
     Grey, palette, CMYK, 16-bit and float pictures are converted, transparency is laid on white,
     of an animation the first frame is taken.
+
+    Args:
+        at_least: width and height (as stored, before turning) that suffice: a JPEG is decoded at
+            the smallest of its scales 1, 1/2, 1/4, 1/8 that gives both; others are as they are.
 
     Raises:
         ImageError: the bytes are no picture, are cut short, or claim too many pixels.
@@ -34,6 +41,8 @@ def decode_image(data: bytes, name: str | Path = "picture") -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata it can read around
             with Image.open(io.BytesIO(data)) as image:
+                if at_least is not None:
+                    image.draft(None, at_least)
                 image.load()
                 upright = ImageOps.exif_transpose(image)
                 return to_rgb(upright)
@@ -47,17 +56,29 @@ def decode_image(data: bytes, name: str | Path = "picture") -> Image.Image:
         raise ImageError(f"`{name}` cannot be decoded: {error}") from error
 
 
-def read_image(path: Path) -> tuple[Image.Image, str]:
-    """Read and decode a file: the picture and the SHA-256 of the file's bytes, in hex.
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a picture's file.
 
     Raises:
-        ImageError: it cannot be read or decoded.
+        ImageError: it cannot be read.
     """
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise ImageError(f"`{path}` cannot be read: {error.strerror or error}") from error
-    return decode_image(data, path), hashlib.sha256(data).hexdigest()
+
+
+def read_image(path: Path, box: Box | None = None) -> tuple[Image.Image, str]:
+    """Read and decode a file: the picture, or what lies in `box`; and the SHA-256 of the file's
+    bytes, in hex.
+
+    Raises:
+        ImageError: it cannot be read or decoded, or the box lies outside it.
+    """
+    data = read_bytes(path)
+    image = decode_image(data, path)
+    cut = image if box is None else crop(image, box, path)
+    return cut, hashlib.sha256(data).hexdigest()
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

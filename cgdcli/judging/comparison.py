@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cgdcli.config import EmbedConfig
-from cgdcli.datasets.folders import read_training_data
+from cgdcli.config import Dataset, EmbedConfig
+from cgdcli.datasets.reading import read_training_data
 from cgdcli.engines.torch_engine import TorchEngine
 from cgdcli.errors import CheckpointError, MismatchError
 from cgdcli.evaluation import JudgedTable, evaluate_table
@@ -184,13 +184,26 @@ def _judge(
     try:
         folder = Path(settings["data"]["path"])
         fraction, seed = float(settings["val_fraction"]), int(settings["seed"])
+        layout = Dataset(settings.get("dataset", Dataset.auto))
     except (KeyError, TypeError, ValueError) as error:
         raise _unreadable(run / SETTINGS_FILE, error) from error
-    data = read_training_data(folder, val_fraction=fraction, seed=seed)
+    data = read_training_data(
+        folder,
+        val_fraction=fraction,
+        seed=seed,
+        dataset=layout,
+        crop_box=bool(settings.get("crop_box", False)),
+    )
     kept: list[JudgedTable] = []
     engine = TorchEngine(load_model(model), config.device)
     table = data.test or data.val
     evaluate_table(engine, table, config, on_progress=on_progress, on_judged=kept.append)
+    if not kept:
+        raise ConfigError(
+            f"`{run}` was judged by queries in a gallery; only runs judged all against all can be "
+            "compared query by query",
+            hint="compare their figures: cgd evaluate DATA --model RUN",
+        )
     what = "test" if data.test else data.judged_on
     return judged_queries(kept[0], what, fingerprint)
 

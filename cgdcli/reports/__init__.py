@@ -5,6 +5,7 @@ durations seconds, sizes bytes.
 """
 
 from cgdcli.reports.base import ModelInfo, Report, SkippedImage
+from cgdcli.reports.checking import CheckReport, Finding, SplitCount
 from cgdcli.reports.conversion import (
     ConversionPlan,
     ConversionReport,
@@ -38,6 +39,7 @@ from cgdcli.reports.trial import ReadingScore, TrialReport
 
 __all__ = [
     "BranchRecall",
+    "CheckReport",
     "CompareReport",
     "ComparedRun",
     "ConfusedPair",
@@ -48,6 +50,7 @@ __all__ = [
     "EmbedReport",
     "EpochReport",
     "ExportReport",
+    "Finding",
     "FolderReport",
     "Hit",
     "InspectReport",
@@ -69,6 +72,7 @@ __all__ = [
     "RunReport",
     "SearchReport",
     "SkippedImage",
+    "SplitCount",
     "StageProfile",
     "StageSpeed",
     "StartReport",

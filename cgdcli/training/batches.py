@@ -31,7 +31,7 @@ class BatchReader:
         self, table: ImageTable, batches: ClassBatches, config: TrainConfig, side: int | None = None
     ) -> None:
         self.table, self.batches, self.config = table, batches, config
-        self.pictures = PictureCache(lambda path: read_image(path)[0], side)
+        self.pictures = PictureCache(lambda path, box: read_image(path, box)[0], side)
         self.skipped: dict[Path, str] = {}
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -59,7 +59,7 @@ class BatchReader:
         # Drawn from seed, epoch and place: the same whichever thread reads it, and after a resume.
         rng = np.random.default_rng((self.config.seed, epoch, place))
         try:
-            image = self.pictures.picture(path)
+            image = self.pictures.picture(path, self.table.box(picture))
         except ImageError as error:
             if path not in self.skipped:
                 self.skipped[path] = error.what

@@ -111,7 +111,10 @@ def _side(config: TrainConfig, table: ImageTable, notes: list[str]) -> int | Non
     if config.cache is Cache.none:
         return None
     free = None if config.cache is Cache.auto else 1 << 62
-    side = side_that_fits(table.paths, lambda path: read_image(path)[0], config.image_size, free)
+    pictures = [(path, table.box(i)) for i, path in enumerate(table.paths)]
+    side = side_that_fits(
+        pictures, lambda path, box: read_image(path, box)[0], config.image_size, free
+    )
     notes.append(
         "pictures are decoded anew each time: they do not fit a quarter of the free memory"
         if side is None

@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 
 from cgdcli.config import Device, EmbedConfig
-from cgdcli.datasets.folders import TrainingData
+from cgdcli.datasets.reading import TrainingData
 from cgdcli.datasets.table import ImageTable
 from cgdcli.engines.torch_engine import TorchEngine
+from cgdcli.errors import DatasetError
 from cgdcli.evaluation import JudgedTable, evaluate_table
 from cgdcli.model.cgd import CGD, meta_model
 from cgdcli.reports import RecallReport
@@ -58,6 +59,12 @@ class Judge:
         """What `test` measured, query by query; where there is no test, the checkpoint on val."""
         if not self._kept:
             self._measure(load_model(checkpoint), self.data.test or self.data.val, keep=True)
+        if not self._kept:
+            raise DatasetError(
+                "queries were searched in a gallery, and the page shows what was judged all "
+                "against all",
+                hint="cgd evaluate shows the figures",
+            )
         return self._kept[-1]
 
     def _measure(self, model: CGD, table: ImageTable, *, keep: bool = False) -> RecallReport:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from cgdcli.config import Device, TrainConfig
-from cgdcli.datasets.folders import TrainingData, read_training_data
+from cgdcli.datasets.findings import ready_to_train
+from cgdcli.datasets.reading import TrainingData, read_training_data
 from cgdcli.engines.torch_engine import torch_device
 from cgdcli.errors import CGDError, CheckpointError, ConfigError, MismatchError, TrainingError
 from cgdcli.files import write_text, writer_lock
@@ -121,8 +122,13 @@ class Trainer:
             self.config, self.folder = config or TrainConfig(), Path(data)
         self.device = torch_device(self.config.device, allow_mps=False)
         self.data: TrainingData = read_training_data(
-            self.folder, val_fraction=self.config.val_fraction, seed=self.config.seed
+            self.folder,
+            val_fraction=self.config.val_fraction,
+            seed=self.config.seed,
+            dataset=self.config.dataset,
+            crop_box=self.config.crop_box,
         )
+        self.data = ready_to_train(self.data)
         self.digest = data_digest(self.data, self.folder)
         self.batches = ClassBatches(
             self.data.train.class_indices,

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from cgdcli.config import Precision, TrainConfig
-from cgdcli.datasets.folders import TrainingData
+from cgdcli.datasets.reading import TrainingData
 from cgdcli.errors import ConfigError, OutputError, TrainingError
 from cgdcli.files import atomic_path, write_text
 from cgdcli.reports import EpochReport, RecallReport, SkippedImage
@@ -220,13 +220,16 @@ def epoch_from_dict(values: dict[str, object]) -> EpochReport:
 
 
 def data_digest(data: TrainingData, folder: Path) -> str:
-    """SHA-256 of what is trained and judged on: paths below `folder` and labels, in order."""
+    """SHA-256 of what is trained and judged on: paths below `folder`, labels, boxes and roles, in
+    order."""
     digest = hashlib.sha256(f"{data.judged_on}\0{data.held_out}\0".encode())
     for name, table in (("train", data.train), ("val", data.val), ("test", data.test)):
         digest.update(f"\0{name}\0".encode())
         for path, label in zip(table.paths, table.labels, strict=True) if table else ():
             place = os.path.relpath(path, folder)
             digest.update(f"{place}\0{label}\0".encode(errors="surrogateescape"))
+        if table and (table.boxes or table.is_query):
+            digest.update(repr((table.boxes, table.is_query, table.is_gallery)).encode())
     return digest.hexdigest()
 
 

@@ -17,7 +17,7 @@ import cgdcli
 from cgdcli.cli import app
 
 COMMANDS = (
-    *("train", "embed", "search", "evaluate", "compare", "profile", "inspect"),
+    *("train", "embed", "search", "evaluate", "compare", "check", "profile", "inspect"),
     "convert-weights",
 )
 ANSI = re.compile(r"\x1b\[")

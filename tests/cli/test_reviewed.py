@@ -12,7 +12,7 @@ from reference import state_dict
 
 from cgdcli.cli import main
 from cgdcli.conversion import convert_weights
-from cgdcli.datasets.folders import read_evaluation_data
+from cgdcli.datasets.reading import read_evaluation_data
 from cgdcli.errors import CheckpointError
 from cgdcli.weights.header import read_header
 from cgdcli.weights.loading import load_model

@@ -4,14 +4,8 @@ import os
 
 import pytest
 
-from cgdcli.datasets.folders import (
-    folder_labels,
-    hold_out_classes,
-    read_class_folders,
-    read_evaluation_data,
-    read_label_table,
-    read_training_data,
-)
+from cgdcli.datasets.folders import folder_labels, read_class_folders, read_label_table
+from cgdcli.datasets.reading import hold_out_classes, read_evaluation_data, read_training_data
 from cgdcli.errors import DatasetError
 from cgdcli.images.finding import find_images
 

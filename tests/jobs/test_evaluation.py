@@ -202,3 +202,76 @@ def test_table_without_a_readable_picture_is_refused(tmp_path):
 
     with pytest.raises(DatasetError, match="none of the 2 pictures"):
         evaluation.evaluate_table(Engine(), read_class_folders(tmp_path), EmbedConfig(workers=1))
+
+
+# Queries and gallery of one table
+
+
+class Looking:
+    """An engine whose embedding of a picture is its mean colour."""
+
+    name, precision = "mean colour", "fp32"
+    config = pooled_config("resnet18")
+
+    def embed(self, pixels):
+        return unit(pixels.reshape(len(pixels), -1, 3).mean(axis=1) + 1)
+
+
+def naive_roles(rows, labels, is_query, is_gallery, ranks):
+    hits, precisions = dict.fromkeys(ranks, 0), []
+    queries = [i for i, asked in enumerate(is_query) if asked]
+    for i in queries:
+        others = [j for j, stored in enumerate(is_gallery) if stored and j != i]
+        others.sort(key=lambda j: (-float(rows[i].astype(float) @ rows[j].astype(float)), j))
+        right = [labels[j] == labels[i] for j in others]
+        for rank in ranks:
+            hits[rank] += any(right[:rank]) / len(queries)
+        relevant = sum(right)
+        if relevant:
+            terms = [sum(right[: p + 1]) / (p + 1) for p in range(relevant) if right[p]]
+            precisions.append(sum(terms) / relevant)
+    return hits, sum(precisions) / len(precisions) if precisions else None
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32), count=st.integers(2, 14))
+def test_a_table_with_roles_is_scored_as_the_naive_loop(seed, count, tmp_path_factory):
+    from pathlib import Path
+
+    from PIL import Image
+
+    from cgdcli.datasets.table import ImageTable
+
+    rng = np.random.default_rng(seed)
+    folder = tmp_path_factory.mktemp("roles")
+    colours = rng.integers(0, 256, (count, 3))
+    paths = tuple(Path(folder / f"{i}.png") for i in range(count))
+    for path, colour in zip(paths, colours, strict=True):
+        Image.new("RGB", (8, 8), tuple(map(int, colour))).save(path)
+    labels = tuple(f"c{i}" for i in rng.integers(0, 4, count))
+    roles = rng.random((2, count)) < 0.6
+    roles[0, 0] = roles[1, 1] = True
+    table = ImageTable(
+        paths, labels, is_query=tuple(map(bool, roles[0])), is_gallery=tuple(map(bool, roles[1]))
+    )
+    report = evaluation.evaluate_table(Looking(), table, EmbedConfig(workers=1), (1, 2, 4))
+    rows = unit(colours + 1)
+    recall, map_at_r = naive_roles(rows, labels, *roles, (1, 2, 4))
+    assert report.recall == pytest.approx(recall)
+    assert report.map_at_r == (None if map_at_r is None else pytest.approx(map_at_r))
+    assert (report.queries, report.gallery) == tuple(roles.sum(axis=1))
+
+
+@pytest.mark.parametrize(("broken", "words"), [(0, "no query"), (1, "no picture of the gallery")])
+def test_roles_of_which_one_is_unreadable_are_refused(tmp_path, broken, words):
+    from PIL import Image
+
+    from cgdcli.datasets.table import ImageTable
+
+    paths = (tmp_path / "0.png", tmp_path / "1.png")
+    for path in paths:
+        Image.new("RGB", (8, 8)).save(path)
+    paths[broken].write_bytes(b"no picture")
+    table = ImageTable(paths, ("a", "a"), is_query=(True, False), is_gallery=(False, True))
+    with pytest.raises(DatasetError, match=words):
+        evaluation.evaluate_table(Looking(), table, EmbedConfig(workers=1))

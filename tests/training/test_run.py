@@ -3,15 +3,26 @@
 import resource
 import time
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from cgdcli.config import Backbone, Cache, Device, Precision, Recipe, StrideMode, TrainConfig
-from cgdcli.datasets.folders import TrainingData
+from cgdcli.config import (
+    Backbone,
+    Cache,
+    Dataset,
+    Device,
+    Precision,
+    Recipe,
+    StrideMode,
+    TrainConfig,
+)
+from cgdcli.datasets.reading import TrainingData
 from cgdcli.datasets.table import ImageTable
 from cgdcli.errors import OutputError, TrainingError
+from cgdcli.images.cropping import Box
 from cgdcli.training.choices import Choices
 from cgdcli.training.run import (
     Settings,
@@ -38,6 +49,8 @@ ODD = TrainConfig(
     margin=0.25,
     val_fraction=0,
     seed=12345,
+    dataset=Dataset.inshop,
+    crop_box=True,
     device=Device.cpu,
 )
 
@@ -63,6 +76,14 @@ def test_settings_come_back(tmp_path, config, folder, side):
     assert settings.data == tmp_path / folder and settings.data.is_absolute()
     saved = tomllib.loads((tmp_path / "config.toml").read_text(encoding="utf-8"))
     assert saved["data"]["held_out"] == ["é", "b"]
+
+
+def test_settings_from_before_layouts_had_names_come_back(tmp_path):
+    write_settings(tmp_path, TrainConfig(), tmp_path / "data", data(tmp_path, "a/1"))
+    file = tmp_path / "config.toml"
+    lines = [x for x in file.read_text().splitlines() if not x.startswith(("dataset", "crop_box"))]
+    file.write_text("\n".join(lines))
+    assert read_settings(tmp_path).config == TrainConfig()
 
 
 @pytest.mark.parametrize(
@@ -147,6 +168,19 @@ def test_digest_is_of_paths_below_the_folder_and_labels(tmp_path):
     others = [("a/1",), ("a/1", "b/3"), ("b/2", "a/1"), ("a/1b", "/2")]
     digests = {data_digest(data(tmp_path / "x", *names), tmp_path / "x") for names in others}
     assert here not in digests and len(digests) == 4
+
+
+def test_digest_is_of_boxes_and_roles_too(tmp_path):
+    plain = table(tmp_path, "a/1", "a/2")
+    variants = [
+        plain,
+        replace(plain, boxes=(None, Box(0, 0, 5, 5))),
+        replace(plain, boxes=(None, Box(0, 0, 5, 6))),
+        replace(plain, is_query=(True, False), is_gallery=(False, True)),
+        replace(plain, is_query=(True, True), is_gallery=(False, True)),
+    ]
+    made = [TrainingData(plain, plain, test, "val") for test in variants]
+    assert len({data_digest(one, tmp_path) for one in made}) == len(variants)
 
 
 def test_digest_of_names_that_are_not_utf8(tmp_path):

@@ -1,0 +1,113 @@
+"""The quick check: what paths, labels and roles tell without opening a picture."""
+
+import pytest
+from layouts import draw, inshop
+
+from cgdcli.datasets.findings import finding, quick_findings, ready_to_train
+from cgdcli.datasets.reading import read_training_data
+from cgdcli.datasets.table import ImageTable
+from cgdcli.errors import DatasetError
+
+
+def table(folder, labels, roles=(), name="t"):
+    """`roles`: a text of q, g, b (both) and - for each label."""
+    paths = [folder / f"{name}{i}.jpg" for i in range(len(labels))]
+    for path in paths:
+        path.write_bytes(b"not opened")
+    flags = {
+        "is_query": tuple(r in "qb" for r in roles),
+        "is_gallery": tuple(r in "gb" for r in roles),
+    }
+    return ImageTable(tuple(paths), tuple(labels), **flags)
+
+
+def found(**tables):
+    return {one.kind: one for one in quick_findings(tables)}
+
+
+def test_sound_data_has_no_finding(tmp_path):
+    train, test = table(tmp_path, "aabb"), table(tmp_path, "ccdd", name="s")
+    assert found(train=train, test=test) == {}
+    assert found(test=table(tmp_path, "ccdd", "qggq")) == {}
+
+
+def test_missing_and_empty_files(tmp_path):
+    train = table(tmp_path, "aabb")
+    train.paths[1].unlink()
+    train.paths[3].write_bytes(b"")
+    kinds = found(train=train)
+    assert kinds["missing"].examples == (str(train.paths[1]),)
+    assert kinds["empty"].examples == (str(train.paths[3]),)
+    assert {one.severity for one in kinds.values()} == {"error"}
+
+
+@pytest.mark.parametrize(
+    ("test", "severity", "count"), [("aabb", "warning", 2), ("aacc", "error", 1)]
+)
+def test_a_mix_of_seen_and_new_classes_is_an_error_all_seen_a_warning(
+    tmp_path, test, severity, count
+):
+    tables = {"train": table(tmp_path, "aabb"), "test": table(tmp_path, test, name="s")}
+    (one,) = quick_findings(tables)
+    assert (one.kind, one.severity, one.count) == ("class-overlap", severity, count)
+    assert one.examples == tuple("ab"[:count]) and "train" in one.what
+
+
+def test_classes_with_one_picture_are_counted_by_split(tmp_path):
+    kinds = quick_findings(
+        {"train": table(tmp_path, "aab"), "test": table(tmp_path, "cde", name="s")}
+    )
+    assert [(one.kind, one.count) for one in kinds] == [("single", 1), ("single", 3)]
+    assert kinds[0].what.startswith("1 class of train:")
+    assert kinds[1].what.startswith("3 classes of test:") and "miss" in kinds[1].what
+
+
+@pytest.mark.parametrize(
+    ("labels", "roles", "kind", "examples"),
+    [
+        ("aabb", "qgqg", None, ()),
+        ("aabc", "qgqg", "query-without-gallery", ("b",)),
+        ("aabb", "qgb-", "query-without-gallery", ("b",)),  # its own row is no answer
+        ("aabb", "bbbb", None, ()),
+        ("abcd", "qgqg", "no-roles", ("a", "c")),
+        ("aabb", "qqqq", "no-roles", ("test",)),
+        ("aabb", "gggg", "no-roles", ("test",)),
+    ],
+)
+def test_queries_want_their_label_in_the_gallery(tmp_path, labels, roles, kind, examples):
+    kinds = found(test=table(tmp_path, labels, roles))
+    errors = {name: one for name, one in kinds.items() if one.severity == "error"}
+    assert list(errors) == ([kind] if kind else [])
+    assert not kind or errors[kind].examples == examples
+
+
+def test_a_picture_without_a_role_is_said(tmp_path):
+    one = found(test=table(tmp_path, "aaa", "qg-"))["no-role"]
+    assert (one.severity, one.count) == ("warning", 1) and one.examples[0].endswith("t2.jpg")
+
+
+def test_a_finding_keeps_a_thousand_examples_and_counts_all():
+    (one,) = finding("k", "error", range(1_500), ("thing", "things"), "odd", "mend it")
+    assert one.count == 1_500 and len(one.examples) == 1_000
+    assert one.what == "1500 things: odd"
+    assert finding("k", "error", [], ("thing", "things"), "odd", "mend it") == []
+
+
+def test_training_goes_on_with_what_was_found_in_its_notes(tmp_path):
+    for label in "ab":
+        for number in range(2):
+            draw(tmp_path / "train" / label / f"{number}.png", number)
+            draw(tmp_path / "test" / ("a" if label == "a" else "z") / f"{number}.png", number)
+    (tmp_path / "train" / "a" / "empty.png").write_bytes(b"")
+    data = read_training_data(tmp_path, val_fraction=0.2, seed=0)
+    notes = ready_to_train(data).notes
+    assert notes[: len(data.notes)] == data.notes
+    new = " ".join(notes[len(data.notes) :])
+    assert "1 file: empty" in new and "1 class of test: also in train" in new
+
+
+def test_training_refuses_a_test_in_which_no_query_can_be_found(tmp_path):
+    rows = [("train", 1, 2), ("train", 2, 2), ("query", 7, 2), ("gallery", 8, 2)]
+    data = read_training_data(inshop(tmp_path, rows), val_fraction=0, seed=0)
+    with pytest.raises(DatasetError, match="missing from the gallery; 2 of 2 queries"):
+        ready_to_train(data)
