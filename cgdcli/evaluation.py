@@ -37,8 +37,8 @@ class EmbeddedTable:
     paths: tuple[Path, ...]
     labels: tuple[str, ...]
     sha256: tuple[str, ...]
-    places: tuple[int, ...]
     skipped: tuple[SkippedImage, ...]
+    places: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -330,8 +330,8 @@ def _embed_table(
         tuple(table.paths[i] for i in places),
         tuple(table.labels[i] for i in places),
         tuple(hashes),
-        tuple(places),
         tuple(skipped),
+        tuple(places),
     )
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cgdcli.config import Dataset, EmbedConfig
 from cgdcli.datasets.reading import read_training_data
 from cgdcli.engines.torch_engine import TorchEngine
-from cgdcli.errors import CheckpointError, MismatchError
+from cgdcli.errors import CheckpointError, ConfigError, MismatchError
 from cgdcli.evaluation import JudgedTable, evaluate_table
 from cgdcli.judging.intervals import class_interval
 from cgdcli.judging.judged import JudgedQueries, judged_queries, load_judged

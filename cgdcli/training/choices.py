@@ -64,7 +64,7 @@ def choose(
         share = _JUDGED * judged / batch_size * seconds * config.evaluations
         time_left = max(1.0, (1 - _FOR_THE_REST) * 60 * config.minutes - share)
         total = max(2, int(time_left / seconds))
-        epochs, steps = max(1, round(total / steps)), min(steps, total)
+        epochs, steps = max(1, total // steps), min(steps, total)
         notes.append(
             f"{config.minutes:g} minutes at {batch_size / seconds:.0f} pictures/s: "
             f"{epochs} epochs of {steps} steps"

@@ -16,6 +16,8 @@ _CURVES = {
     "loss": "loss, all parts",
     "class_loss": "class loss (cross-entropy)",
     "triplet_loss": "triplet loss",
+    "proxy_loss": "proxy loss (normalized softmax)",
+    "mean_distance": "mean distance of a batch's embeddings",
     "active_triplets": "active triplets",
     "learning_rate": "learning rate",
     "accuracy": "accuracy of the classifier",

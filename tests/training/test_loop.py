@@ -361,7 +361,10 @@ def test_loss_that_is_not_finite_stops_the_run_with_the_last_good_weights(
 
 def test_absurd_learning_rate_is_a_training_error_not_a_crash(data, tmp_path):
     with pytest.raises(TrainingError, match="no longer finite"):
-        absurd = replace(CONFIG, learning_rate=1e3, epochs=30, clip_norm=0, warm=0)
+        said = {"learning_rate": 1e3, "epochs": 30, "recipe": "reference"}
+        small = ("image_size", "embedding_dim", "backbone_weights", "batch_size", "per_class")
+        said |= {name: getattr(CONFIG, name) for name in small}
+        absurd = TrainConfig.resolved(said)
         train(data, absurd, runs=tmp_path)
 
 

@@ -79,7 +79,8 @@ def test_settings_come_back(tmp_path, config, folder, side):
 
 
 def test_settings_from_before_layouts_had_names_come_back(tmp_path):
-    write_settings(tmp_path, TrainConfig(), tmp_path / "data", data(tmp_path, "a/1"))
+    settings = Settings(TrainConfig(), tmp_path / "data", Choices(Precision.fp32, None, 1, 1))
+    write_settings(tmp_path, settings, data(tmp_path, "a/1"))
     file = tmp_path / "config.toml"
     lines = [x for x in file.read_text().splitlines() if not x.startswith(("dataset", "crop_box"))]
     file.write_text("\n".join(lines))

@@ -263,16 +263,16 @@ def test_size_is_bounded_by_the_worst_pictures(tmp_path):
 def test_numbers_of_epochs_that_came_later_are_shown_too():
     @dataclass(frozen=True)
     class LaterReport(EpochReport):
-        proxy_loss: float = 0.0
+        queue_loss: float = 0.0
         extra: dict | None = None
         note: str = ""
 
     report = run_report()
     later = tuple(
-        LaterReport(**vars(e), proxy_loss=1.5, extra={"xbm": 2.0}, note="x") for e in report.epochs
+        LaterReport(**vars(e), queue_loss=1.5, extra={"xbm": 2.0}, note="x") for e in report.epochs
     )
     text = run_page(replace(report, epochs=later))
-    assert "proxy loss" in text and "xbm" in text and "note" not in text
+    assert "queue loss" in text and "xbm" in text and "note" not in text
 
 
 def test_a_curve_goes_through_its_points(browser, tmp_path):
