@@ -1,0 +1,104 @@
+"""Settings of `cgd train`: where each comes from, and that they come back."""
+
+import dataclasses
+import tomllib
+
+import pytest
+from cli_toys import check_failure, draw_classes
+
+from cgdcli.config import RECIPES, Recipe, TrainConfig
+
+
+def printed(ran):
+    assert ran.code == 0, ran.err
+    return tomllib.loads(ran.out)
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text('epochs = 7\nmargin = 0.3\nstride = "layer4"\nerasing = 1\n')
+    return path
+
+
+def test_flag_before_environment_before_file_before_recipe(cgd, file, monkeypatch):
+    monkeypatch.setenv("CGD_TRAIN_EPOCHS", "8")
+    monkeypatch.setenv("CGD_TRAIN_MARGIN", "0.4")
+    given = ("train", "--config", file, "--epochs", "9", "--recipe", "reference")
+    found = printed(cgd(*given, "--print-config"))
+    assert (found["epochs"], found["margin"], found["stride"]) == (9, 0.4, "layer4")
+    assert found["batch_size"] == RECIPES[Recipe.reference]["batch_size"] == 128
+    assert found["smoothing"] == TrainConfig().smoothing
+
+
+def test_without_anything_it_is_the_default_recipe(cgd):
+    found = printed(cgd("train", "--print-config"))
+    assert TrainConfig.resolved(found) == TrainConfig()
+    assert set(found) == {field.name for field in dataclasses.fields(TrainConfig)}
+
+
+def test_a_recipe_in_a_file_is_the_ground_for_its_other_settings(cgd, tmp_path):
+    (tmp_path / "r.toml").write_text('recipe = "reference"\nepochs = 3\n')
+    found = printed(cgd("train", "--config", tmp_path / "r.toml", "--print-config"))
+    assert (found["epochs"], found["optimizer"], found["schedule"]) == (3, "adam", "steps")
+
+
+def test_what_is_printed_is_a_config_file(cgd, file, tmp_path):
+    first = cgd("train", "--config", file, "--seed", "5", "--print-config")
+    (tmp_path / "again.toml").write_text(first.out)
+    again = cgd("train", "--config", tmp_path / "again.toml", "--print-config")
+    assert again.out == first.out
+
+
+def test_a_runs_own_config_starts_another_like_it(cgd, in_toy, tmp_path):
+    file = in_toy.run / "config.toml"
+    found = printed(cgd("train", "--config", file, "--print-config"))
+    assert found["epochs"] == 1 and found["image_size"] == 32
+    draw_classes(tmp_path / "data", "red green", 3)
+    options = ("--config", file, "--runs", tmp_path / "runs", "--name", "two")
+    assert cgd("train", tmp_path / "data", *options).code == 0
+    kept = tomllib.loads((tmp_path / "runs/two/config.toml").read_text())
+    assert kept["image_size"] == 32 and kept["measured"]["precision"] == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("epoch = 3", ("'epoch'",)),
+        ("epochs = 0", ("--epochs", "0")),
+        ("epochs = 2.5", ("epochs", "2.5")),
+        ('epochs = "3"', ("epochs", "'3'")),
+        ("crop_box = 1", ("crop_box", "1")),
+        ('stride = "layer5"', ("layer5",)),
+        ('recipe = "best"', ("best",)),
+        ("epochs = ", ("bad.toml",)),
+        ("\x00", ("bad.toml",)),
+    ],
+)
+def test_bad_files_are_refused(cgd, tmp_path, text, words):
+    (tmp_path / "bad.toml").write_text(text)
+    check_failure(cgd("train", "data", "--config", tmp_path / "bad.toml"), 2, *words)
+
+
+def test_the_nearest_name_is_suggested(cgd, tmp_path):
+    (tmp_path / "bad.toml").write_text("learning_rates = 3")
+    ran = cgd("train", "data", "--config", tmp_path / "bad.toml")
+    assert "did you mean learning_rate?" in ran.err
+
+
+def test_a_missing_file_is_refused(cgd):
+    check_failure(cgd("train", "data", "--config", "gone.toml"), 2, "gone.toml")
+
+
+@pytest.mark.parametrize("option", ["--config", "--print-config"])
+def test_a_resumed_run_has_its_settings(cgd, file, option):
+    given = [option, file] if option == "--config" else [option]
+    check_failure(cgd("train", "--resume", *given), 2, option)
+
+
+def test_help_tells_every_setting_with_its_default(cgd):
+    said = " ".join(cgd("train", "--help").out.split())
+    for field in dataclasses.fields(TrainConfig):
+        assert f"--{field.name.replace('_', '-')}" in said
+        assert " ".join(str(field.metadata["help"]).split())[:30] in said
+    assert "default: 64; reference: 128" in said
