@@ -49,6 +49,7 @@ from cgdcli.training.run import (
     write_settings,
 )
 from cgdcli.training.sampler import ClassBatches
+from cgdcli.training.watching import is_judged, rank, warn_if_worse, warn_of_collapse
 from cgdcli.weights.checkpoint import Checkpoint
 from cgdcli.weights.loading import (
     RESULT_FILE,
@@ -58,8 +59,6 @@ from cgdcli.weights.loading import (
 logger = logging.getLogger("cgdcli")
 
 STEPS_BEFORE_A_FORECAST = 20
-# Mean Euclidean distance of a batch's unit embeddings; pretrained descriptors begin at 0.5 to 0.9.
-COLLAPSED = 0.05
 
 
 def train(
@@ -291,7 +290,7 @@ class Trainer:
         if self.data.judged_on == "train":
             return False
         before = [e.evaluation for e in self.epochs if e.evaluation and e.epoch > 0]
-        return all(_rank(judged) > _rank(other) for other in before)
+        return all(rank(judged) > rank(other) for other in before)
 
     def _save(self, epoch: int) -> None:
         """Checkpoints first, the state last: what the state speaks of is there."""
@@ -352,7 +351,7 @@ class Trainer:
         best = [e for e in self.epochs if e.is_best]
         chosen = best[-1] if best else self.epochs[-1]
         test = self.judge.test(model)
-        self._compare_with_untrained(chosen)
+        warn_if_worse(self.epochs[0], chosen)
         result = TrainReport(
             run=self.run,
             model=model,
@@ -368,16 +367,6 @@ class Trainer:
         )
         finish_run(result, lambda: self.judge.judged(model), self.epochs, self.config, self.folder)
         return result
-
-    def _compare_with_untrained(self, chosen: EpochReport) -> None:
-        before, after = self.epochs[0].evaluation, chosen.evaluation
-        if before and after and _rank(after) < _rank(before):
-            logger.warning(
-                "training made it worse: R@1 %.4f, and %.4f by the backbone's pooled descriptors "
-                "before; try more pictures, more --epochs or another --learning-rate",
-                after.recall[1],
-                before.recall[1],
-            )
 
     def _start_report(self, done: int) -> StartReport:
         return StartReport(
@@ -414,29 +403,6 @@ class Trainer:
             f"{self.learner.rate():g}",
             hint=f"lower --learning-rate; {kept}",
         )
-
-
-def is_judged(epoch: int, epochs: int, evaluations: int) -> bool:
-    """Whether val is judged after an epoch: evenly over the run, and at its end."""
-    return epoch * evaluations // epochs > (epoch - 1) * evaluations // epochs
-
-
-def warn_of_collapse(epoch: EpochReport, config: TrainConfig) -> None:
-    """Say it when all embeddings are alike: from there no gradient leads back."""
-    distance, triplet = epoch.mean_distance, epoch.triplet_loss
-    if distance is None or triplet is None or distance >= COLLAPSED:
-        return
-    stuck = config.triplet_weight and abs(triplet - config.margin) < 0.1 * config.margin
-    logger.warning(
-        "the embeddings collapse: a batch's pictures are %.3f apart in the mean (2 is opposite)%s; "
-        "lower --learning-rate, or give another loss weight: --proxy-weight, --class-weight",
-        distance,
-        f", and the triplet loss is stuck at its margin {config.margin:g}" if stuck else "",
-    )
-
-
-def _rank(report: RecallReport) -> tuple[float, float]:
-    return report.recall[1], report.map_at_r or 0.0
 
 
 def _json(report: TrainReport) -> str:
