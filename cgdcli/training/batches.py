@@ -21,18 +21,24 @@ logger = logging.getLogger("cgdcli")
 
 
 class BatchReader:
-    """The batches of `ClassBatches` as pixels; `skipped` says which pictures could not be read.
+    """The batches of `ClassBatches` as pixels.
 
     Args:
         side: of pictures kept in memory, see `images.cache`; None to read them each time.
+        skipped: takes up the pictures that could not be read, and why.
     """
 
     def __init__(
-        self, table: ImageTable, batches: ClassBatches, config: TrainConfig, side: int | None = None
+        self,
+        table: ImageTable,
+        batches: ClassBatches,
+        config: TrainConfig,
+        side: int | None = None,
+        skipped: dict[Path, str] | None = None,
     ) -> None:
         self.table, self.batches, self.config = table, batches, config
         self.pictures = PictureCache(lambda path, box: read_image(path, box)[0], side)
-        self.skipped: dict[Path, str] = {}
+        self.skipped = {} if skipped is None else skipped
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         """uint8 (B, H, W, 3) and labels (B,) of each batch with at least two readable pictures."""

@@ -1,7 +1,6 @@
 """Judging a network while and after it trains: on val each epoch, on test once."""
 
 import logging
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,26 +20,18 @@ logger = logging.getLogger("cgdcli")
 
 
 class Judge:
-    """Measures retrieval on a run's own pictures.
-
-    Attributes:
-        seconds: what the last judgement on val took; the forecast of a run counts on it.
-    """
+    """Measures retrieval on a run's own pictures."""
 
     def __init__(
         self, data: TrainingData, device: torch.device, *, workers: int, skipped: dict[Path, str]
     ) -> None:
         self.data, self.device, self.skipped = data, Device(device.type), skipped
         self.config = EmbedConfig(workers=workers)
-        self.seconds = 0.0
         self._kept: list[JudgedTable] = []
 
     def val(self, model: CGD) -> RecallReport:
         """The network as it is, on what `best` is chosen from."""
-        started = time.monotonic()
-        report = self._measure(model, self.data.val)
-        self.seconds = time.monotonic() - started
-        return report
+        return self._measure(model, self.data.val)
 
     def untrained(self, model: CGD) -> RecallReport:
         """The same on the pooled descriptors of the network's backbone, without its heads."""

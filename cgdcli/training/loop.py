@@ -2,11 +2,11 @@
 
 import contextlib
 import json
-import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from cgdcli.config import Device, TrainConfig
 from cgdcli.datasets.findings import ready_to_train
 from cgdcli.datasets.reading import TrainingData, read_training_data
 from cgdcli.engines.torch_engine import torch_device
-from cgdcli.errors import CGDError, CheckpointError, ConfigError, MismatchError, TrainingError
+from cgdcli.errors import CGDError, CheckpointError, ConfigError, TrainingError
 from cgdcli.files import write_text, writer_lock
 from cgdcli.judging.report import finish_run
 from cgdcli.model.cgd import CGD
@@ -25,40 +25,32 @@ from cgdcli.reports import (
     EpochReport,
     RecallReport,
     Report,
-    SkippedImage,
     StartReport,
-    StepReport,
     TrainReport,
 )
 from cgdcli.training.batches import BatchReader
 from cgdcli.training.beginning import initial_model
 from cgdcli.training.choices import Choices, choose
 from cgdcli.training.judge import Judge
+from cgdcli.training.keeping import Keeper, Progress
 from cgdcli.training.learner import Learner
 from cgdcli.training.objective import FIGURES
+from cgdcli.training.reporting import (
+    STEPS_BEFORE_A_FORECAST,
+    before_training,
+    epoch_report,
+    step_report,
+)
 from cgdcli.training.run import (
     Settings,
-    data_digest,
-    epoch_from_dict,
     find_unfinished,
-    load_state,
     new_run,
     read_settings,
-    save_state,
-    write_metrics,
     write_settings,
 )
 from cgdcli.training.sampler import ClassBatches
-from cgdcli.training.watching import is_judged, rank, warn_if_worse, warn_of_collapse
-from cgdcli.weights.checkpoint import Checkpoint
-from cgdcli.weights.loading import (
-    RESULT_FILE,
-    run_checkpoint,
-)
-
-logger = logging.getLogger("cgdcli")
-
-STEPS_BEFORE_A_FORECAST = 20
+from cgdcli.training.watching import is_judged, warn_if_worse, warn_of_collapse
+from cgdcli.weights.loading import RESULT_FILE, run_checkpoint
 
 
 def train(
@@ -128,7 +120,6 @@ class Trainer:
             crop_box=self.config.crop_box,
         )
         self.data = ready_to_train(self.data)
-        self.digest = data_digest(self.data, self.folder)
         self.batches = ClassBatches(
             self.data.train.class_indices,
             batch_size=self.config.batch_size,
@@ -141,8 +132,14 @@ class Trainer:
         if not resume:
             self.run = new_run(runs, name, self.config)
             write_settings(self.run, Settings(self.config, self.folder, self.choices), self.data)
+        self.keeper = Keeper(self.run, self.config, self.data, self.folder, self.choices.epochs)
+        self.progress = Progress()
         self.reader = BatchReader(
-            self.data.train, self.batches, self.config, side=self.choices.side
+            self.data.train,
+            self.batches,
+            self.config,
+            side=self.choices.side,
+            skipped=self.progress.skipped,
         )
         self.learner = Learner(
             model,
@@ -150,40 +147,51 @@ class Trainer:
             steps=self.choices.epochs * self.choices.steps,
             precision=self.choices.precision,
         )
-        self.epochs: list[EpochReport] = []
-        self.seconds = 0.0
         self.judge = Judge(
-            self.data, self.device, workers=self.config.workers, skipped=self.reader.skipped
+            self.data,
+            self.device,
+            workers=self.config.workers,
+            skipped=self.progress.skipped,
         )
 
     def reports(self) -> Iterator[Report]:
         """Run to the end: StartReport, then steps and epochs, then TrainReport."""
+        progress = self.progress
         with writer_lock(self.run / "run"):
-            done = self._restore() if self.resumed else 0
-            yield self._start_report(done)
-            if not self.epochs:
+            if self.resumed:
+                self.keeper.restore(self.learner, progress)
+            yield self._start_report(progress.done)
+            if not progress.epochs:
                 yield self._begin()
-            for epoch in range(done + 1, self.choices.epochs + 1):
+            for epoch in range(progress.done + 1, self.choices.epochs + 1):
                 yield from self._epoch(epoch)
-                self._save(epoch)
-                yield self.epochs[-1]
+                self.keeper.save(self.learner, progress)
+                yield progress.epochs[-1]
             result = self._finish()
             write_text(self.run / RESULT_FILE, _json(result))
             yield result
 
     def _begin(self) -> EpochReport:
         """Judge the backbone; a run whose pictures cannot even be judged leaves no folder."""
-        self._save_state(0)  # from here on a stopped run can go on
+        self.keeper.save_state(self.learner, self.progress)  # a stopped run can go on from here
         try:
-            self.epochs.append(self._before_training())
+            judged = self._judged(lambda: self.judge.untrained(self.learner.model))
         except CGDError:
             if not self.resumed:
                 shutil.rmtree(self.run)
                 with contextlib.suppress(OSError):  # not empty: other runs
                     self.run.parent.rmdir()
             raise
-        self._save(0)
-        return self.epochs[0]
+        report = before_training(self.choices.epochs, self.config.learning_rate, judged)
+        self.progress.epochs.append(report)
+        self.keeper.save(self.learner, self.progress)
+        return report
+
+    def _judged(self, judge: Callable[[], RecallReport]) -> RecallReport:
+        started = time.monotonic()
+        report = judge()
+        self.progress.evaluation_seconds = time.monotonic() - started
+        return report
 
     def _model(self) -> CGD:
         classes = len(self.data.train.classes)
@@ -212,14 +220,23 @@ class Trainer:
                 raise self._diverged(epoch, step)
             sums += figures
             shown, steps = shown + len(labels), steps + 1
-            yield self._step_report(epoch, step, figures, shown, time.monotonic() - started)
+            elapsed = time.monotonic() - started
+            yield step_report(
+                figures,
+                epoch=epoch,
+                step=step,
+                steps=self.batches.steps,
+                images_per_second=shown / elapsed,
+                left_seconds=self._left(epoch, step, elapsed),
+                learning_rate=self.learner.rate(),
+            )
         if steps == 0:
             raise TrainingError(
                 "no batch of two readable pictures could be made in a whole epoch",
                 hint="check the pictures: the skipped ones are named above",
             )
         elapsed = time.monotonic() - started
-        self.seconds += elapsed
+        self.progress.seconds += elapsed
         self._close_epoch(epoch, sums / steps, shown / elapsed)
 
     def _close_epoch(self, epoch: int, means: Tensor, images_per_second: float) -> None:
@@ -227,145 +244,42 @@ class Trainer:
         judged = None
         if is_judged(epoch, self.choices.epochs, self.config.evaluations):
             try:
-                judged = self.judge.val(self.learner.judged_model())
+                judged = self._judged(lambda: self.judge.val(self.learner.judged_model()))
             except CheckpointError as error:  # the last step's weights are no longer finite
                 raise self._diverged(epoch, self.batches.steps) from error
-        loss, class_loss, triplet_loss, proxy_loss, active, accuracy, distance = means.tolist()
-        self.epochs.append(
-            EpochReport(
-                epoch=epoch,
-                epochs=self.choices.epochs,
-                learning_rate=self.learner.rate(),
-                loss=loss,
-                class_loss=class_loss,
-                triplet_loss=triplet_loss,
-                proxy_loss=proxy_loss,
-                active_triplets=active,
-                accuracy=accuracy,
-                mean_distance=distance,
-                images_per_second=images_per_second,
-                train_seconds=self.seconds,
-                evaluation=judged,
-                is_best=judged is not None and self._is_best(judged),
-            )
-        )
-        warn_of_collapse(self.epochs[-1], self.config)
-
-    def _step_report(
-        self, epoch: int, step: int, figures: Tensor, shown: int, elapsed: float
-    ) -> StepReport:
-        named = dict(zip(FIGURES, figures.tolist(), strict=True))
-        return StepReport(
-            epoch,
-            step,
-            self.batches.steps,
-            named["total"],
-            shown / elapsed,
-            self._left(epoch, step, elapsed),
-            self.learner.rate(),
-            named["active"],
-            named["distance"],
-        )
-
-    def _before_training(self) -> EpochReport:
-        """Epoch 0: the backbone's pooled descriptors, what training has to beat."""
-        return EpochReport(
-            epoch=0,
+        can_choose = self.data.judged_on != "train"
+        report = epoch_report(
+            means,
+            epoch=epoch,
             epochs=self.choices.epochs,
-            learning_rate=self.config.learning_rate,
-            loss=None,
-            class_loss=None,
-            triplet_loss=None,
-            proxy_loss=None,
-            active_triplets=None,
-            accuracy=None,
-            mean_distance=None,
-            images_per_second=None,
-            train_seconds=0.0,
-            evaluation=self.judge.untrained(self.learner.model),
-            is_best=False,
+            learning_rate=self.learner.rate(),
+            images_per_second=images_per_second,
+            train_seconds=self.progress.seconds,
+            evaluation=judged,
+            is_best=judged is not None and can_choose and self.progress.is_better(judged),
         )
-
-    def _is_best(self, judged: RecallReport) -> bool:
-        if self.data.judged_on == "train":
-            return False
-        before = [e.evaluation for e in self.epochs if e.evaluation and e.epoch > 0]
-        return all(rank(judged) > rank(other) for other in before)
-
-    def _save(self, epoch: int) -> None:
-        """Checkpoints first, the state last: what the state speaks of is there."""
-        report = self.epochs[-1]
-        kept = self.learner.judged_model()
-        checkpoint = Checkpoint(
-            kept.config,
-            {name: value.contiguous() for name, value in kept.state_dict().items()},
-            class_names=self.data.train.classes,
-            origin={"trained_by": "cgd train", "run": self.run.name, "data": str(self.folder)},
-            training={
-                "epoch": epoch,
-                "epochs": self.choices.epochs,
-                "recipe": self.config.recipe.value,
-                "seed": self.config.seed,
-                "judged_on": self.data.judged_on,
-                "held_out": list(self.data.held_out),
-                "evaluation": report.evaluation.to_dict() if report.evaluation else None,
-            },
-        )
-        if epoch > 0:
-            checkpoint.save(self.run / "last.safetensors")
-        if report.is_best:
-            checkpoint.save(self.run / "best.safetensors")
-        write_metrics(self.run, self.epochs)
-        self._save_state(epoch)
-
-    def _save_state(self, epoch: int) -> None:
-        save_state(
-            self.run,
-            {
-                "epoch": epoch,
-                "digest": self.digest,
-                **self.learner.state(),
-                "seconds": self.seconds,
-                "evaluation_seconds": self.judge.seconds,
-                "epochs": [e.to_dict() for e in self.epochs],
-                "skipped": {str(path): reason for path, reason in self.reader.skipped.items()},
-            },
-        )
-
-    def _restore(self) -> int:
-        state = load_state(self.run)
-        if state["digest"] != self.digest:
-            raise MismatchError(
-                f"the pictures in `{self.folder}` are not those that `{self.run}` began with",
-                hint="restore them, or start another run",
-            )
-        self.learner.restore(state)
-        self.seconds = state["seconds"]
-        self.judge.seconds = state["evaluation_seconds"]
-        self.epochs = [epoch_from_dict(values) for values in state["epochs"]]
-        self.reader.skipped |= {Path(path): reason for path, reason in state["skipped"].items()}
-        return int(state["epoch"])
+        self.progress.epochs.append(report)
+        warn_of_collapse(report, self.config)
 
     def _finish(self) -> TrainReport:
-        model = run_checkpoint(self.run)
-        best = [e for e in self.epochs if e.is_best]
-        chosen = best[-1] if best else self.epochs[-1]
+        model, progress = run_checkpoint(self.run), self.progress
+        best = progress.best
+        chosen = best or progress.epochs[-1]
         test = self.judge.test(model)
-        warn_if_worse(self.epochs[0], chosen)
+        warn_if_worse(progress.epochs[0], chosen)
         result = TrainReport(
             run=self.run,
             model=model,
-            best_epoch=best[-1].epoch if best else None,
+            best_epoch=best.epoch if best else None,
             epochs=self.choices.epochs,
-            seconds=self.seconds,
+            seconds=progress.seconds,
             judged_on=self.data.judged_on,
             evaluation=chosen.evaluation,
             test=test,
-            skipped=tuple(
-                SkippedImage(str(p), reason) for p, reason in self.reader.skipped.items()
-            ),
+            skipped=progress.skipped_images(),
         )
-        finish_run(result, lambda: self.judge.judged(model), self.epochs, self.config, self.folder)
+        judged = partial(self.judge.judged, model)
+        finish_run(result, judged, progress.epochs, self.config, self.folder)
         return result
 
     def _start_report(self, done: int) -> StartReport:
@@ -389,7 +303,7 @@ class Trainer:
         last = self.choices.epochs
         steps = self.batches.steps - step + (last - epoch) * self.batches.steps
         judged = sum(is_judged(e, last, self.config.evaluations) for e in range(epoch, last + 1))
-        return steps * elapsed / step + judged * self.judge.seconds
+        return steps * elapsed / step + judged * self.progress.evaluation_seconds
 
     def _diverged(self, epoch: int, step: int) -> TrainingError:
         good = [name for name in ("last", "best") if (self.run / f"{name}.safetensors").is_file()]

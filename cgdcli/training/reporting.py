@@ -1,0 +1,84 @@
+"""What a run says of its steps and epochs."""
+
+from torch import Tensor
+
+from cgdcli.reports import EpochReport, RecallReport, StepReport
+from cgdcli.training.objective import FIGURES
+
+STEPS_BEFORE_A_FORECAST = 20
+
+
+def before_training(epochs: int, learning_rate: float, judged: RecallReport) -> EpochReport:
+    """Epoch 0: the backbone's pooled descriptors, what training has to beat."""
+    return EpochReport(
+        epoch=0,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        loss=None,
+        class_loss=None,
+        triplet_loss=None,
+        proxy_loss=None,
+        active_triplets=None,
+        accuracy=None,
+        mean_distance=None,
+        images_per_second=None,
+        train_seconds=0.0,
+        evaluation=judged,
+        is_best=False,
+    )
+
+
+def epoch_report(
+    figures: Tensor,
+    *,
+    epoch: int,
+    epochs: int,
+    learning_rate: float,
+    images_per_second: float,
+    train_seconds: float,
+    evaluation: RecallReport | None,
+    is_best: bool,
+) -> EpochReport:
+    """An epoch from the means of its steps' `FIGURES`."""
+    named = dict(zip(FIGURES, figures.tolist(), strict=True))
+    return EpochReport(
+        epoch=epoch,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        loss=named["total"],
+        class_loss=named["class_loss"],
+        triplet_loss=named["triplet_loss"],
+        proxy_loss=named["proxy_loss"],
+        active_triplets=named["active"],
+        accuracy=named["accuracy"],
+        mean_distance=named["distance"],
+        images_per_second=images_per_second,
+        train_seconds=train_seconds,
+        evaluation=evaluation,
+        is_best=is_best,
+    )
+
+
+def step_report(
+    figures: Tensor,
+    *,
+    epoch: int,
+    step: int,
+    steps: int,
+    images_per_second: float,
+    left_seconds: float | None,
+    learning_rate: float,
+) -> StepReport:
+    """A step from its `FIGURES`."""
+    named = dict(zip(FIGURES, figures.tolist(), strict=True))
+    return StepReport(
+        epoch,
+        step,
+        steps,
+        named["total"],
+        images_per_second,
+        left_seconds,
+        learning_rate,
+        named["active"],
+        named["distance"],
+    )
