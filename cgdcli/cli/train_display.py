@@ -1,6 +1,5 @@
 """How a training run is shown: a live line in a terminal, plain lines elsewhere."""
 
-import shlex
 import sys
 import time
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, Self
 
 from cgdcli.cli.output import SECONDS_BETWEEN_LINES, Output
 from cgdcli.reports import EpochReport, Report, StartReport, StepReport
+from cgdcli.words import resume_command
 
 LONG_RUN_SECONDS = 3600.0
 
@@ -38,10 +38,7 @@ class TrainDisplay:
         if self._status is not None:
             self._status.stop()
         if kind is not None and not issubclass(kind, Exception) and self.run is not None:
-            line = ["cgd", "train", "--resume", "--name", self.run.name]
-            if self.run.parent != Path("runs"):
-                line += ["--runs", str(self.run.parent)]
-            self.output.warn(f"stopped; go on with: {shlex.join(line)}")
+            self.output.warn(f"stopped; go on with: {resume_command(self.run)}")
 
     def show(self, report: Report) -> None:
         """Show one report."""

@@ -176,6 +176,16 @@ class TrainConfig:
         recipe = check_choice("recipe", said.get("recipe", Recipe.default), Recipe)
         return replace(cls(**RECIPES[recipe]), **{k: _as_kind(cls, k, v) for k, v in said.items()})
 
+    def to_dict(self) -> dict[str, Any]:
+        """Every setting by name, words as plain text; `resolved` reads it back."""
+        values = dataclasses.asdict(self)
+        return {k: v.value if isinstance(v, StrEnum) else v for k, v in values.items()}
+
+    def differences(self, other: Self) -> dict[str, tuple[Any, Any]]:
+        """What is another in `other`: (ours, theirs) by name."""
+        ours, theirs = self.to_dict(), other.to_dict()
+        return {k: (v, theirs[k]) for k, v in ours.items() if v != theirs[k]}
+
 
 def option_name(name: str) -> str:
     """`batch_size` as `--batch-size`."""
@@ -217,4 +227,17 @@ RECIPES: dict[Recipe, dict[str, Any]] = {
         "precision": Precision.fp32,
         "evaluations": 100_000,
     },
+}
+
+# What a resumed run may be given anew: its weights come out the same.
+MAY_CHANGE = frozenset({"device", "evaluations", "workers"})
+# What it cannot be given, with the reason; everything else wants --force.
+CANNOT_CHANGE = {
+    "recipe": "it is where the other settings came from: give those",
+    "backbone": "the saved weights are of the other network",
+    "descriptors": "the saved branches belong to the other letters",
+    "embedding_dim": "the saved branches have the other length",
+    "backbone_weights": "they were loaded before the first step",
+    "val_fraction": "the classes were held out at the start",
+    "minutes": "they became epochs at the start: give --epochs",
 }

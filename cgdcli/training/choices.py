@@ -4,6 +4,7 @@ import copy
 import logging
 import statistics
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -69,6 +70,33 @@ def choose(
             f"{config.minutes:g} minutes at {batch_size / seconds:.0f} pictures/s: "
             f"{epochs} epochs of {steps} steps"
         )
+    return Choices(precision, side, epochs, steps, tuple(notes))
+
+
+def choose_again(
+    kept: Choices,
+    changed: Collection[str],
+    model: CGD,
+    config: TrainConfig,
+    table: ImageTable,
+    batch_size: int,
+    steps: int,
+) -> Choices:
+    """What a run decided before; what a changed setting tells on is decided anew.
+
+    Args:
+        changed: names of settings. The others are as `choose` takes them.
+    """
+    notes: list[str] = []
+    precision, side, epochs = kept.precision, kept.side, kept.epochs
+    if "precision" in changed:
+        precision, _ = _precision(model, config, batch_size, notes)
+    if "cache" in changed or "image_size" in changed:
+        side = _side(config, table, notes)
+    if "epochs" in changed:
+        epochs = config.epochs
+    if config.minutes and "epochs" not in changed:
+        steps = min(steps, kept.steps)
     return Choices(precision, side, epochs, steps, tuple(notes))
 
 

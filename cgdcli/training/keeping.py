@@ -4,12 +4,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cgdcli.config import TrainConfig
+from cgdcli.config.training import option_name
 from cgdcli.datasets.reading import TrainingData
 from cgdcli.errors import MismatchError
 from cgdcli.reports import EpochReport, RecallReport, SkippedImage
 from cgdcli.training.learner import Learner
+from cgdcli.training.listing import digest, list_pictures, pack
 from cgdcli.training.run import (
-    data_digest,
     epoch_from_dict,
     load_state,
     save_state,
@@ -68,7 +69,7 @@ class Keeper:
     ) -> None:
         self.run, self.config, self.epochs = run, config, epochs
         self.data, self.folder = data, folder
-        self.digest = data_digest(data, folder)
+        self.pictures = list_pictures(data, folder)
 
     def save(self, learner: Learner, progress: Progress) -> None:
         """Checkpoints first, the state last: what the state speaks of is there."""
@@ -105,7 +106,9 @@ class Keeper:
             self.run,
             {
                 "epoch": progress.done,
-                "digest": self.digest,
+                "settings": self.config.to_dict(),
+                "digest": digest(self.pictures),
+                "pictures": pack(self.pictures),
                 **learner.state(),
                 "seconds": progress.seconds,
                 "evaluation_seconds": progress.evaluation_seconds,
@@ -114,19 +117,27 @@ class Keeper:
             },
         )
 
-    def restore(self, learner: Learner, progress: Progress) -> None:
+    def restore(self, learner: Learner, progress: Progress, before: TrainConfig) -> None:
         """Bring both to where the run stopped.
 
+        Args:
+            before: the settings that the state was reached with.
+
         Raises:
-            MismatchError: the pictures are no longer those that it began with.
+            MismatchError: the weights do not fit a setting that was changed.
         """
         state = load_state(self.run)
-        if state["digest"] != self.digest:
+        try:
+            learner.restore(state, before)
+        except (RuntimeError, ValueError, KeyError) as error:
+            changed = ", ".join(option_name(name) for name in before.differences(self.config))
+            if not changed:
+                raise
             raise MismatchError(
-                f"the pictures in `{self.folder}` are not those that `{self.run}` began with",
-                hint="restore them, or start another run",
-            )
-        learner.restore(state)
+                f"the state of the run `{self.run}` does not fit the changed {changed}: "
+                f"{str(error).splitlines()[0]}",
+                hint="leave them as they were, or start another run",
+            ) from error
         progress.seconds = state["seconds"]
         progress.evaluation_seconds = state["evaluation_seconds"]
         progress.epochs[:] = [epoch_from_dict(values) for values in state["epochs"]]

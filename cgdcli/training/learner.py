@@ -95,11 +95,19 @@ class Learner:
             "average": self.average.tensors if self.average else {},
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take back a `state`."""
+    def restore(self, state: dict[str, Any], before: TrainConfig) -> None:
+        """Take back a `state`.
+
+        Args:
+            before: the settings that it was reached with. What the optimizer knows of each
+                parameter is taken, its rates and decays are those of now.
+        """
         self.model.load_state_dict(state["model"], strict=True)
         self.objective.load_state_dict(state["objective"], strict=True)
-        self.optimizer.load_state_dict(state["optimizer"])
+        # In the groups of then, which another weight decay divides otherwise.
+        then = make_optimizer(self.model, self.objective, before)
+        then.load_state_dict(state["optimizer"])
+        self.optimizer.state.update(then.state)
         if self.average is not None:
             self.average.tensors = {n: t.to(self.device) for n, t in state["average"].items()}
 

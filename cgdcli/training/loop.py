@@ -1,10 +1,8 @@
 """Job: train a CGD. `train` runs it; `Trainer.reports` is the same, step by step."""
 
-import contextlib
 import json
-import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cgdcli.config import Device, TrainConfig
+from cgdcli.config import TrainConfig
 from cgdcli.datasets.findings import ready_to_train
 from cgdcli.datasets.reading import TrainingData, read_training_data
 from cgdcli.engines.torch_engine import torch_device
@@ -30,10 +28,11 @@ from cgdcli.reports import (
 )
 from cgdcli.training.batches import BatchReader
 from cgdcli.training.beginning import initial_model
-from cgdcli.training.choices import Choices, choose
+from cgdcli.training.choices import Choices, choose, choose_again
 from cgdcli.training.judge import Judge
 from cgdcli.training.keeping import Keeper, Progress
 from cgdcli.training.learner import Learner
+from cgdcli.training.listing import held_out_classes, list_pictures
 from cgdcli.training.objective import FIGURES
 from cgdcli.training.reporting import (
     STEPS_BEFORE_A_FORECAST,
@@ -41,11 +40,20 @@ from cgdcli.training.reporting import (
     epoch_report,
     step_report,
 )
+from cgdcli.training.resuming import (
+    Stopped,
+    changes_to_say,
+    config_to_go_on_with,
+    read_stopped,
+)
 from cgdcli.training.run import (
+    LOCKED,
     Settings,
     find_unfinished,
-    new_run,
-    read_settings,
+    make_run,
+    named,
+    remove_run,
+    run_path,
     write_settings,
 )
 from cgdcli.training.sampler import ClassBatches
@@ -60,8 +68,8 @@ def train(
     runs: Path | str = "runs",
     name: str | None = None,
     resume: bool = False,
-    device: Device | None = None,
-    workers: int | None = None,
+    changes: Mapping[str, Any] | None = None,
+    force: bool = False,
     on_report: Callable[[Report], None] | None = None,
 ) -> TrainReport:
     """Train on a folder of classes (or train/val/test of them) and return how it ended.
@@ -69,17 +77,20 @@ def train(
     Args:
         data: see `datasets.folders`; with `resume` the run's own, unless given.
         resume: go on with the run `name`, or the newest unfinished one, with its own settings.
-        device, workers: with `resume`, in place of the run's own.
+        changes: with `resume`, settings by name in place of the run's own; `MAY_CHANGE` may
+            differ, `CANNOT_CHANGE` may not, the others want `force`.
+        force: with `resume`, go on with pictures or settings that have changed, where the state
+            fits them: the classes to train on must be the same.
         on_report: called with a `StartReport`, then `StepReport`s and `EpochReport`s.
 
     Raises:
         DatasetError: nothing to train on. OutputError: the run exists or cannot be written.
         TrainingError: nothing to resume, or the loss is not finite.
-        MismatchError: the data of a resumed run has changed.
+        MismatchError: pictures or settings of a resumed run have changed.
     """
-    changes = {"device": device, "workers": workers}
-    changes = {key: value for key, value in changes.items() if value is not None}
-    trainer = Trainer(data, config, runs=Path(runs), name=name, resume=resume, changes=changes)
+    trainer = Trainer(
+        data, config, runs=Path(runs), name=name, resume=resume, changes=changes, force=force
+    )
     for report in trainer.reports():
         if isinstance(report, TrainReport):
             return report
@@ -99,18 +110,20 @@ class Trainer:
         runs: Path,
         name: str | None,
         resume: bool,
-        changes: dict[str, Any] | None = None,
+        changes: Mapping[str, Any] | None = None,
+        force: bool = False,
     ) -> None:
-        self.resumed = resume
+        self.stopped: Stopped | None = None
         if resume:
             self.run = find_unfinished(runs, name)
-            settings = read_settings(self.run)
-            self.config = replace(settings.config, **changes or {})
-            self.folder = Path(data or settings.data)
+            self.stopped = read_stopped(self.run)
+            self.config = config_to_go_on_with(self.stopped, changes or {})
+            self.folder = Path(data or self.stopped.settings.data)
         else:
             if data is None:
                 raise ConfigError("no data to train on; DATA is missing", hint="cgd train DATA")
             self.config, self.folder = config or TrainConfig(), Path(data)
+            self.run = run_path(runs, name, self.config)
         self.device = torch_device(self.config.device, allow_mps=False)
         self.data: TrainingData = read_training_data(
             self.folder,
@@ -118,6 +131,7 @@ class Trainer:
             seed=self.config.seed,
             dataset=self.config.dataset,
             crop_box=self.config.crop_box,
+            held_out=held_out_classes(self.stopped.pictures) if self.stopped else None,
         )
         self.data = ready_to_train(self.data)
         self.batches = ClassBatches(
@@ -126,12 +140,10 @@ class Trainer:
             per_class=self.config.per_class,
             seed=self.config.seed,
         )
+        self.changed = self._changes_to_say(force)
         model = self._model().to(self.device)
-        self.choices = settings.choices if resume else self._choose(model)
+        self.choices = self._choose(model)
         self.batches.steps = self.choices.steps
-        if not resume:
-            self.run = new_run(runs, name, self.config)
-            write_settings(self.run, Settings(self.config, self.folder, self.choices), self.data)
         self.keeper = Keeper(self.run, self.config, self.data, self.folder, self.choices.epochs)
         self.progress = Progress()
         self.reader = BatchReader(
@@ -157,9 +169,13 @@ class Trainer:
     def reports(self) -> Iterator[Report]:
         """Run to the end: StartReport, then steps and epochs, then TrainReport."""
         progress = self.progress
-        with writer_lock(self.run / "run"):
-            if self.resumed:
-                self.keeper.restore(self.learner, progress)
+        if self.stopped is None:
+            make_run(self.run)
+        with writer_lock(self.run / LOCKED, named(self.run)):
+            if self.stopped is None:
+                self._write_settings()
+            else:
+                self._take_up(self.stopped)
             yield self._start_report(progress.done)
             if not progress.epochs:
                 yield self._begin()
@@ -171,16 +187,28 @@ class Trainer:
             write_text(self.run / RESULT_FILE, _json(result))
             yield result
 
+    def _take_up(self, stopped: Stopped) -> None:
+        """Go on from the state. What changed is written at once: it need not be forced twice."""
+        self.keeper.restore(self.learner, self.progress, stopped.before)
+        if self._settings() != stopped.settings or self.changed:
+            self._write_settings()
+        if self.changed:
+            self.keeper.save_state(self.learner, self.progress)
+
+    def _settings(self) -> Settings:
+        return Settings(self.config, self.folder.absolute(), replace(self.choices, notes=()))
+
+    def _write_settings(self) -> None:
+        write_settings(self.run, self._settings(), self.data)
+
     def _begin(self) -> EpochReport:
         """Judge the backbone; a run whose pictures cannot even be judged leaves no folder."""
         self.keeper.save_state(self.learner, self.progress)  # a stopped run can go on from here
         try:
             judged = self._judged(lambda: self.judge.untrained(self.learner.model))
         except CGDError:
-            if not self.resumed:
-                shutil.rmtree(self.run)
-                with contextlib.suppress(OSError):  # not empty: other runs
-                    self.run.parent.rmdir()
+            if self.stopped is None:
+                remove_run(self.run)
             raise
         report = before_training(self.choices.epochs, self.config.learning_rate, judged)
         self.progress.epochs.append(report)
@@ -195,11 +223,28 @@ class Trainer:
 
     def _model(self) -> CGD:
         classes = len(self.data.train.classes)
-        if self.resumed:  # weights come from the state; the backbone's need not be there any more
+        if self.stopped:  # weights come from the state; the backbone's need not be there any more
             return initial_model(replace(self.config, backbone_weights="none"), classes)
         return initial_model(self.config, classes)
 
+    def _changes_to_say(self, force: bool) -> str:
+        """What a run that is taken up goes on with that it did not begin with."""
+        if self.stopped is None:
+            return ""
+        pictures = list_pictures(self.data, self.folder)
+        return changes_to_say(self.stopped, self.config, pictures, force=force)
+
     def _choose(self, model: CGD) -> Choices:
+        if self.stopped is not None:
+            return choose_again(
+                self.stopped.settings.choices,
+                self.stopped.before.differences(self.config).keys(),
+                model,
+                self.config,
+                self.data.train,
+                self.batches.batch_size,
+                self.batches.steps,
+            )
         return choose(
             model,
             self.config,
@@ -283,6 +328,7 @@ class Trainer:
         return result
 
     def _start_report(self, done: int) -> StartReport:
+        changed = [f"going on with what changed: {self.changed}"] if self.changed else []
         return StartReport(
             run=self.run,
             classes=len(self.data.train.classes),
@@ -293,7 +339,7 @@ class Trainer:
             batch_size=self.batches.batch_size,
             device=str(self.device),
             judged_on=self.data.judged_on,
-            notes=(*self.data.notes, *self.choices.notes),
+            notes=(*self.data.notes, *self.choices.notes, *changed),
         )
 
     def _left(self, epoch: int, step: int, elapsed: float) -> float | None:

@@ -375,10 +375,6 @@ def test_the_line_to_go_on_names_the_runs_folder(cgd, tmp_path, monkeypatch):
     assert again.code == 0, again.err
 
 
-def test_resume_with_another_setting_is_refused(cgd, in_toy):
-    check_failure(cgd("train", "--resume", "--name", "x", "--epochs", "9"), 2, "--epochs")
-
-
 def test_nothing_to_resume(cgd, in_toy):
     check_failure(cgd("train", "--resume"), 1, "runs")
     check_failure(cgd("train", "--resume", "--name", in_toy.run.name), 1, in_toy.run.name)

@@ -114,7 +114,7 @@ def test_a_restored_state_goes_on_bit_for_bit(at):
     second = learner()
     with torch.no_grad():
         second.model.branches[0].weight.zero_()
-    second.restore(copy.deepcopy(first.state()))
+    second.restore(copy.deepcopy(first.state()), CONFIG)
     for number in range(at, 8):
         second.step(*batch(number), number)
     for ours, theirs in (
