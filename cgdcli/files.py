@@ -181,8 +181,9 @@ def _acquire(lock: Path, target: Path, called: str) -> int:
             if os.path.samestat(os.fstat(descriptor), lock.stat()):
                 break
         os.close(descriptor)  # its owner removed it between our opening and our locking
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, json.dumps({"host": _HOST, "pid": os.getpid()}).encode(), 0)
+    with contextlib.suppress(OSError):  # a full disk: the lock holds without a name in it
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps({"host": _HOST, "pid": os.getpid()}).encode(), 0)
     return descriptor
 
 

@@ -1,23 +1,31 @@
 """What a run leaves on the disk after each epoch, and how it is taken up again."""
 
+import contextlib
+import logging
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cgdcli.config import TrainConfig
 from cgdcli.config.training import option_name
 from cgdcli.datasets.reading import TrainingData
-from cgdcli.errors import MismatchError
+from cgdcli.errors import MismatchError, OutputError
 from cgdcli.reports import EpochReport, RecallReport, SkippedImage
 from cgdcli.training.learner import Learner
 from cgdcli.training.listing import digest, list_pictures, pack
 from cgdcli.training.run import (
     epoch_from_dict,
+    has_state,
     load_state,
     save_state,
     write_metrics,
 )
 from cgdcli.training.watching import rank
 from cgdcli.weights.checkpoint import Checkpoint
+from cgdcli.words import resume_command
+
+logger = logging.getLogger("cgdcli")
 
 
 @dataclass
@@ -56,6 +64,21 @@ class Progress:
         return tuple(SkippedImage(str(path), reason) for path, reason in self.skipped.items())
 
 
+@contextlib.contextmanager
+def saying_how_to_go_on(run: Path) -> Iterator[None]:
+    """A file that cannot be written ends a run; what was kept before is whole.
+
+    Raises:
+        OutputError: with the command that goes on, where there is a state.
+    """
+    try:
+        yield
+    except OutputError as error:
+        hint = "see to the free space and the permissions there, then "
+        hint += f"go on with: {resume_command(run)}" if has_state(run) else "start again"
+        raise OutputError(error.what, hint=hint) from error
+
+
 class Keeper:
     """Writes and reads the files of one run.
 
@@ -70,6 +93,19 @@ class Keeper:
         self.run, self.config, self.epochs = run, config, epochs
         self.data, self.folder = data, folder
         self.pictures = list_pictures(data, folder)
+
+    def warn_of_little_room(self, learner: Learner) -> None:
+        """Say before the first step what would otherwise end the run in the night."""
+        needed = learner.state_bytes() * 2 + 3 * learner.model_bytes()
+        there = sum(file.stat().st_size for file in self.run.iterdir() if file.is_file())
+        free = shutil.disk_usage(self.run).free
+        if free + there < needed:
+            logger.warning(
+                "the disk of `%s` has %.0f MB free, and this run may need %.0f MB",
+                self.run,
+                free / 1e6,
+                (needed - there) / 1e6,
+            )
 
     def save(self, learner: Learner, progress: Progress) -> None:
         """Checkpoints first, the state last: what the state speaks of is there."""

@@ -1,5 +1,6 @@
 """What learns: network, losses, optimizer and average, one step at a time."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -111,5 +112,18 @@ class Learner:
         if self.average is not None:
             self.average.tensors = {n: t.to(self.device) for n, t in state["average"].items()}
 
+    def model_bytes(self) -> int:
+        """Of the network's tensors, which a checkpoint holds."""
+        return _bytes(self.model.state_dict().values())
+
+    def state_bytes(self) -> int:
+        """Of a `state` once steps were made: Adam keeps two numbers for each that it changes."""
+        models = 1 if self.average is None else 2
+        return models * self.model_bytes() + 2 * _bytes(self._parameters())
+
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -30,7 +30,7 @@ from cgdcli.training.batches import BatchReader
 from cgdcli.training.beginning import initial_model
 from cgdcli.training.choices import Choices, choose, choose_again
 from cgdcli.training.judge import Judge
-from cgdcli.training.keeping import Keeper, Progress
+from cgdcli.training.keeping import Keeper, Progress, saying_how_to_go_on
 from cgdcli.training.learner import Learner
 from cgdcli.training.listing import held_out_classes, list_pictures
 from cgdcli.training.objective import FIGURES
@@ -50,9 +50,11 @@ from cgdcli.training.run import (
     LOCKED,
     Settings,
     find_unfinished,
+    has_state,
     make_run,
     named,
     remove_run,
+    remove_state,
     run_path,
     write_settings,
 )
@@ -168,24 +170,32 @@ class Trainer:
 
     def reports(self) -> Iterator[Report]:
         """Run to the end: StartReport, then steps and epochs, then TrainReport."""
+        made = make_run(self.run) if self.stopped is None else []
+        try:
+            with writer_lock(self.run / LOCKED, named(self.run)), saying_how_to_go_on(self.run):
+                yield from self._reports()
+        finally:
+            if not has_state(self.run):
+                remove_run(made)  # there is nothing to go on from: its name is free again
+
+    def _reports(self) -> Iterator[Report]:
         progress = self.progress
         if self.stopped is None:
-            make_run(self.run)
-        with writer_lock(self.run / LOCKED, named(self.run)):
-            if self.stopped is None:
-                self._write_settings()
-            else:
-                self._take_up(self.stopped)
-            yield self._start_report(progress.done)
-            if not progress.epochs:
-                yield self._begin()
-            for epoch in range(progress.done + 1, self.choices.epochs + 1):
-                yield from self._epoch(epoch)
-                self.keeper.save(self.learner, progress)
-                yield progress.epochs[-1]
-            result = self._finish()
-            write_text(self.run / RESULT_FILE, _json(result))
-            yield result
+            self._write_settings()
+            self.keeper.save_state(self.learner, progress)  # a stopped run can go on from here
+        else:
+            self._take_up(self.stopped)
+        self.keeper.warn_of_little_room(self.learner)
+        yield self._start_report(progress.done)
+        if not progress.epochs:
+            yield self._begin()
+        for epoch in range(progress.done + 1, self.choices.epochs + 1):
+            yield from self._epoch(epoch)
+            self.keeper.save(self.learner, progress)
+            yield progress.epochs[-1]
+        result = self._finish()
+        write_text(self.run / RESULT_FILE, _json(result))
+        yield result
 
     def _take_up(self, stopped: Stopped) -> None:
         """Go on from the state. What changed is written at once: it need not be forced twice."""
@@ -203,12 +213,11 @@ class Trainer:
 
     def _begin(self) -> EpochReport:
         """Judge the backbone; a run whose pictures cannot even be judged leaves no folder."""
-        self.keeper.save_state(self.learner, self.progress)  # a stopped run can go on from here
         try:
             judged = self._judged(lambda: self.judge.untrained(self.learner.model))
         except CGDError:
             if self.stopped is None:
-                remove_run(self.run)
+                remove_state(self.run)
             raise
         report = before_training(self.choices.epochs, self.config.learning_rate, judged)
         self.progress.epochs.append(report)

@@ -58,14 +58,16 @@ def run_path(runs: Path, name: str | None, config: TrainConfig) -> Path:
     return run
 
 
-def make_run(run: Path) -> None:
-    """Make the folder of a new run.
+def make_run(run: Path) -> list[Path]:
+    """Make the folder of a new run; it and the folders above that had to be made, innermost first.
 
     Raises:
         OutputError: it exists by now, or cannot be made.
     """
+    missing = [folder for folder in (run, *run.parents) if not folder.exists()]
     try:
         run.mkdir(parents=True)
+        return missing
     except FileExistsError:
         raise _exists(run) from None
     except OSError as error:
@@ -75,11 +77,13 @@ def make_run(run: Path) -> None:
         ) from error
 
 
-def remove_run(run: Path) -> None:
-    """Take a run away that has nothing to go on from; the folder of the runs, too, if empty."""
-    shutil.rmtree(run, ignore_errors=True)
-    with contextlib.suppress(OSError):  # not empty: other runs
-        run.parent.rmdir()
+def remove_run(made: list[Path]) -> None:
+    """Take a run away that has nothing to go on from, and what `make_run` made for it."""
+    for folder in made[:1]:
+        shutil.rmtree(folder, ignore_errors=True)
+    for folder in made[1:]:
+        with contextlib.suppress(OSError):  # not empty: other runs
+            folder.rmdir()
 
 
 def _check_place(runs: Path) -> None:
@@ -101,7 +105,7 @@ def _exists(run: Path) -> OutputError:
         go_on = "wait for it"
     elif (run / RESULT_FILE).is_file():
         what, go_on = "exists and has finished", "remove its folder"
-    elif (run / STATE_FILE).is_file():
+    elif has_state(run):
         what, go_on = "exists", f"go on with it: {resume_command(run)}"
     else:
         what, go_on = "exists", "remove its folder"
@@ -120,7 +124,7 @@ def find_unfinished(runs: Path, name: str | None) -> Path:
     """
     if name is not None:
         run = runs / name
-        if not (run / STATE_FILE).is_file():
+        if not has_state(run):
             raise TrainingError(
                 f"`{run}` holds no run that can be resumed: {STATE_FILE} is not there",
                 hint="check --name and --runs, or start it without --resume",
@@ -141,6 +145,11 @@ def find_unfinished(runs: Path, name: str | None) -> Path:
     if not stopped:
         raise TrainingError(f"`{runs}` holds no unfinished run", hint="start one: cgd train DATA")
     return stopped[-1]
+
+
+def has_state(run: Path) -> bool:
+    """Whether there is something to go on from."""
+    return (run / STATE_FILE).is_file()
 
 
 def named(run: Path) -> str:
@@ -235,15 +244,23 @@ def write_metrics(run: Path, epochs: list[EpochReport]) -> None:
 
 
 def save_state(run: Path, state: dict[str, Any]) -> None:
-    """Write the state to go on from, atomically."""
-    with atomic_path(run / STATE_FILE) as temporary:
+    """Write the state to go on from, atomically.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with atomic_path(run / STATE_FILE) as temporary, temporary.open("wb") as stream:
         try:
-            torch.save(state, temporary)
-        except RuntimeError as error:  # torch's word for a failed write
-            raise OutputError(
-                f"cannot write `{run / STATE_FILE}`: {str(error).splitlines()[0]}",
-                hint="check the free space there; nothing was replaced",
-            ) from error
+            torch.save(state, stream)
+        except RuntimeError as error:
+            # torch's own word for a failed write speaks of positions; the stream's is behind it.
+            cause = error.__context__
+            raise (cause if isinstance(cause, OSError) else error) from None
+
+
+def remove_state(run: Path) -> None:
+    """So that there is nothing to go on from."""
+    (run / STATE_FILE).unlink()
 
 
 def load_state(run: Path) -> dict[str, Any]:
