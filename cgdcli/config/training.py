@@ -111,7 +111,10 @@ class TrainConfig:
         Precision.auto, "Of the backbone; `auto`: bf16 where it is faster, measured at the start."
     )
     cache: Cache = setting(
-        Cache.auto, "`memory`: decode each picture once; `auto`: where they fit a quarter of it."
+        Cache.auto,
+        "Where decoded pictures are kept: `memory`; `disk`: a file in the run's folder until it "
+        "has finished; `none`. `auto`: memory where a quarter of the free holds them, else disk "
+        "where half of the free does. The result is the same.",
     )
     val_fraction: float = setting(
         0.2, "Share of the CLASSES held out to choose `best`, if there is no val.", 0, 0.9
@@ -230,7 +233,7 @@ RECIPES: dict[Recipe, dict[str, Any]] = {
 }
 
 # What a resumed run may be given anew: its weights come out the same.
-MAY_CHANGE = frozenset({"device", "evaluations", "workers"})
+MAY_CHANGE = frozenset({"cache", "device", "evaluations", "workers"})
 # What it cannot be given, with the reason; everything else wants --force.
 CANNOT_CHANGE = {
     "recipe": "it is where the other settings came from: give those",

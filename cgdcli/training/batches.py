@@ -11,8 +11,8 @@ from torch import Tensor
 from cgdcli.config import TrainConfig
 from cgdcli.datasets.table import ImageTable
 from cgdcli.errors import ImageError
-from cgdcli.images.cache import PictureCache
-from cgdcli.images.decoding import Pixels, read_image
+from cgdcli.images.cache import PictureCache, Store
+from cgdcli.images.decoding import Pixels
 from cgdcli.images.loading import read_ahead, worker_count
 from cgdcli.images.transforms import erase, train_pixels
 from cgdcli.training.sampler import ClassBatches
@@ -24,7 +24,7 @@ class BatchReader:
     """The batches of `ClassBatches` as pixels.
 
     Args:
-        side: of pictures kept in memory, see `images.cache`; None to read them each time.
+        side: shorter side of the pictures that crops are cut from, see `images.reducing`.
         skipped: takes up the pictures that could not be read, and why.
     """
 
@@ -33,12 +33,18 @@ class BatchReader:
         table: ImageTable,
         batches: ClassBatches,
         config: TrainConfig,
-        side: int | None = None,
+        side: int,
         skipped: dict[Path, str] | None = None,
     ) -> None:
         self.table, self.batches, self.config = table, batches, config
-        self.pictures = PictureCache(lambda path, box: read_image(path, box)[0], side)
+        self.pictures = PictureCache(side)  # `keep_in` gives it a place
         self.skipped = {} if skipped is None else skipped
+
+    def keep_in(self, store: Store | None) -> None:
+        """Keep decoded pictures there from now on; what was kept elsewhere is given back."""
+        if self.pictures.store is not None:
+            self.pictures.store.close()
+        self.pictures.store = store
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         """uint8 (B, H, W, 3) and labels (B,) of each batch with at least two readable pictures."""

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
-from cgdcli.config import Cache, Precision, TrainConfig
-from cgdcli.datasets.table import ImageTable
-from cgdcli.images.cache import side_that_fits
-from cgdcli.images.decoding import read_image
+from cgdcli.config import Precision, TrainConfig
+from cgdcli.images.cache import SIDE
 from cgdcli.model.cgd import CGD
 from cgdcli.training.learner import Learner
 
@@ -33,21 +31,19 @@ class Choices:
 
     Attributes:
         precision: fp32 or bf16.
-        side: longest shorter side of pictures kept in memory; None for none kept.
+        side: longest shorter side of the pictures that crops are cut from.
         epochs, steps: of the run, and steps in each epoch.
         notes: what was measured and why, in words.
     """
 
     precision: Precision
-    side: int | None
+    side: int
     epochs: int
     steps: int
     notes: tuple[str, ...] = ()
 
 
-def choose(
-    model: CGD, config: TrainConfig, table: ImageTable, batch_size: int, steps: int, judged: int
-) -> Choices:
+def choose(model: CGD, config: TrainConfig, batch_size: int, steps: int, judged: int) -> Choices:
     """Decide on a model that stays as it is.
 
     Args:
@@ -57,7 +53,6 @@ def choose(
     """
     notes: list[str] = []
     precision, seconds = _precision(model, config, batch_size, notes)
-    side = _side(config, table, notes)
     epochs = config.epochs
     if config.minutes:
         if seconds is None:
@@ -70,7 +65,7 @@ def choose(
             f"{config.minutes:g} minutes at {batch_size / seconds:.0f} pictures/s: "
             f"{epochs} epochs of {steps} steps"
         )
-    return Choices(precision, side, epochs, steps, tuple(notes))
+    return Choices(precision, picture_side(config), epochs, steps, tuple(notes))
 
 
 def choose_again(
@@ -78,7 +73,6 @@ def choose_again(
     changed: Collection[str],
     model: CGD,
     config: TrainConfig,
-    table: ImageTable,
     batch_size: int,
     steps: int,
 ) -> Choices:
@@ -91,8 +85,8 @@ def choose_again(
     precision, side, epochs = kept.precision, kept.side, kept.epochs
     if "precision" in changed:
         precision, _ = _precision(model, config, batch_size, notes)
-    if "cache" in changed or "image_size" in changed:
-        side = _side(config, table, notes)
+    if "image_size" in changed:
+        side = picture_side(config)
     if "epochs" in changed:
         epochs = config.epochs
     if config.minutes and "epochs" not in changed:
@@ -135,17 +129,6 @@ def _precision(
     return chosen, half if chosen is Precision.bf16 else full
 
 
-def _side(config: TrainConfig, table: ImageTable, notes: list[str]) -> int | None:
-    if config.cache is Cache.none:
-        return None
-    free = None if config.cache is Cache.auto else 1 << 62
-    pictures = [(path, table.box(i)) for i, path in enumerate(table.paths)]
-    side = side_that_fits(
-        pictures, lambda path, box: read_image(path, box)[0], config.image_size, free
-    )
-    notes.append(
-        "pictures are decoded anew each time: they do not fit a quarter of the free memory"
-        if side is None
-        else f"pictures are decoded once and kept in memory, shorter side at most {side} px"
-    )
-    return side
+def picture_side(config: TrainConfig) -> int:
+    """The same on every machine: what is kept where does not tell on the result."""
+    return round(SIDE * config.image_size)

@@ -17,6 +17,7 @@ from cgdcli.datasets.reading import TrainingData, read_training_data
 from cgdcli.engines.torch_engine import torch_device
 from cgdcli.errors import CGDError, CheckpointError, ConfigError, TrainingError
 from cgdcli.files import write_text, writer_lock
+from cgdcli.images.filestore import remove_stores
 from cgdcli.judging.report import finish_run
 from cgdcli.model.cgd import CGD
 from cgdcli.reports import (
@@ -34,6 +35,7 @@ from cgdcli.training.keeping import Keeper, Progress, saying_how_to_go_on
 from cgdcli.training.learner import Learner
 from cgdcli.training.listing import held_out_classes, list_pictures
 from cgdcli.training.objective import FIGURES
+from cgdcli.training.places import choose_place, open_store, place_words
 from cgdcli.training.reporting import (
     STEPS_BEFORE_A_FORECAST,
     before_training,
@@ -146,6 +148,7 @@ class Trainer:
         model = self._model().to(self.device)
         self.choices = self._choose(model)
         self.batches.steps = self.choices.steps
+        self.place = choose_place(self.config, self.data.train, self.choices.side, self.run)
         self.keeper = Keeper(self.run, self.config, self.data, self.folder, self.choices.epochs)
         self.progress = Progress()
         self.reader = BatchReader(
@@ -175,6 +178,7 @@ class Trainer:
             with writer_lock(self.run / LOCKED, named(self.run)), saying_how_to_go_on(self.run):
                 yield from self._reports()
         finally:
+            self.reader.keep_in(None)
             if not has_state(self.run):
                 remove_run(made)  # there is nothing to go on from: its name is free again
 
@@ -186,6 +190,7 @@ class Trainer:
         else:
             self._take_up(self.stopped)
         self.keeper.warn_of_little_room(self.learner)
+        self.reader.keep_in(open_store(self.place, self.run, self.choices.side))
         yield self._start_report(progress.done)
         if not progress.epochs:
             yield self._begin()
@@ -195,6 +200,7 @@ class Trainer:
             yield progress.epochs[-1]
         result = self._finish()
         write_text(self.run / RESULT_FILE, _json(result))
+        remove_stores(self.run)
         yield result
 
     def _take_up(self, stopped: Stopped) -> None:
@@ -250,14 +256,12 @@ class Trainer:
                 self.stopped.before.differences(self.config).keys(),
                 model,
                 self.config,
-                self.data.train,
                 self.batches.batch_size,
                 self.batches.steps,
             )
         return choose(
             model,
             self.config,
-            self.data.train,
             self.batches.batch_size,
             self.batches.steps,
             len(self.data.val),
@@ -337,6 +341,7 @@ class Trainer:
         return result
 
     def _start_report(self, done: int) -> StartReport:
+        place = place_words(self.place, self.config)
         changed = [f"going on with what changed: {self.changed}"] if self.changed else []
         return StartReport(
             run=self.run,
@@ -348,7 +353,7 @@ class Trainer:
             batch_size=self.batches.batch_size,
             device=str(self.device),
             judged_on=self.data.judged_on,
-            notes=(*self.data.notes, *self.choices.notes, *changed),
+            notes=(*self.data.notes, *self.choices.notes, place, *changed),
         )
 
     def _left(self, epoch: int, step: int, elapsed: float) -> float | None:

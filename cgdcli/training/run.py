@@ -164,7 +164,7 @@ def write_settings(run: Path, settings: Settings, data: TrainingData) -> None:
         settings_text(settings.config),
         "[measured]",
         f"precision = {_toml(choices.precision)}",
-        f"side = {_toml(choices.side or 0)}",
+        f"side = {_toml(choices.side)}",
         f"epochs = {_toml(choices.epochs)}",
         f"steps = {_toml(choices.steps)}",
         "",
@@ -208,7 +208,7 @@ def read_settings(run: Path) -> Settings:
         data, measured = Path(values.pop("data")["path"]), values.pop("measured")
         choices = Choices(
             Precision(measured["precision"]),
-            measured["side"] or None,
+            measured["side"],
             measured["epochs"],
             measured["steps"],
         )

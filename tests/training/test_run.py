@@ -66,7 +66,7 @@ def data(folder, *names, held_out=()):
 
 @pytest.mark.parametrize("config", [TrainConfig(), ODD], ids=["defaults", "odd"])
 @pytest.mark.parametrize("folder", ["data", "d ü/\"quoted\" \\ 'x'"])
-@pytest.mark.parametrize("side", [None, 448])
+@pytest.mark.parametrize("side", [64, 448])
 def test_settings_come_back(tmp_path, config, folder, side):
     choices = Choices(Precision.bf16, side, 7, 11)
     written = Settings(config, tmp_path / folder, choices)
@@ -79,7 +79,7 @@ def test_settings_come_back(tmp_path, config, folder, side):
 
 
 def test_settings_from_before_layouts_had_names_come_back(tmp_path):
-    settings = Settings(TrainConfig(), tmp_path / "data", Choices(Precision.fp32, None, 1, 1))
+    settings = Settings(TrainConfig(), tmp_path / "data", Choices(Precision.fp32, 64, 1, 1))
     write_settings(tmp_path, settings, data(tmp_path, "a/1"))
     file = tmp_path / "config.toml"
     lines = [x for x in file.read_text().splitlines() if not x.startswith(("dataset", "crop_box"))]
@@ -97,7 +97,7 @@ def test_damaged_settings_are_refused(tmp_path, text):
 
 
 def test_bad_value_in_edited_settings_is_refused(tmp_path):
-    settings = Settings(TrainConfig(), tmp_path, Choices(Precision.fp32, None, 1, 1))
+    settings = Settings(TrainConfig(), tmp_path, Choices(Precision.fp32, 64, 1, 1))
     write_settings(tmp_path, settings, data(tmp_path, "a/1"))
     file = tmp_path / "config.toml"
     file.write_text(file.read_text().replace('"SG"', '"SX"'))
