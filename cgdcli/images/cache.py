@@ -140,15 +140,16 @@ def _pixels(pictures: Sequence[tuple[Path, Box | None]], side: int) -> int:
     return round(len(pictures) * sum(found) / len(found)) if found else 0
 
 
-def free_memory() -> int:
-    """Bytes that this process may still take without swapping; 0 where the system does not say."""
-    limits = [_first_number("/sys/fs/cgroup/memory.max")]
-    used = _first_number("/sys/fs/cgroup/memory.current") or 0
-    allowed = [limit - used for limit in limits if limit]
+def free_memory(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Bytes that this process may still take without swapping; 0 where the system does not say.
+
+    The limits of its control groups count (containers, jobs of a cluster; version 2), and what
+    they hold of files that could be dropped counts as free.
+    """
     try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        lines = (proc / "meminfo").read_text(encoding="ascii").splitlines()
         found = next(line for line in lines if line.startswith("MemAvailable"))
-        return min([int(found.split()[1]) * 1024, *allowed])
+        return min([int(found.split()[1]) * 1024, *_allowed(proc, cgroups)])
     except (OSError, StopIteration):
         pass
     try:
@@ -157,9 +158,28 @@ def free_memory() -> int:
         return 0
 
 
-def _first_number(path: str) -> int | None:
+def _allowed(proc: Path, cgroups: Path) -> list[int]:
+    """What the control group of this process, and each above it, has left."""
     try:
-        text = Path(path).read_text(encoding="ascii").split()[0]
-    except (OSError, IndexError):
+        lines = (proc / "self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    own = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
+    left = []
+    for group in (cgroups / own, *(cgroups / own).parents):
+        limit = _number(group / "memory.max")
+        if limit is not None:
+            used = _number(group / "memory.current") or 0
+            used -= _number(group / "memory.stat", "inactive_file") or 0
+            left.append(max(0, limit - used))
+    return left
+
+
+def _number(file: Path, name: str = "") -> int | None:
+    """The number in a file, or after a name in it; None where there is none (`max`)."""
+    try:
+        words = file.read_text(encoding="ascii").split()
+    except OSError:
         return None
-    return int(text) if text.isdigit() else None
+    place = words.index(name) + 1 if name in words else 0
+    return int(words[place]) if words and words[place].isdigit() else None

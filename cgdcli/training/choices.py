@@ -10,9 +10,11 @@ from dataclasses import dataclass
 import torch
 
 from cgdcli.config import Precision, TrainConfig
+from cgdcli.config.training import AUTO
 from cgdcli.images.cache import SIDE
 from cgdcli.model.cgd import CGD
 from cgdcli.training.learner import Learner
+from cgdcli.training.memory import batch_words, largest_batch, random_batch
 
 logger = logging.getLogger("cgdcli")
 
@@ -33,6 +35,7 @@ class Choices:
         precision: fp32 or bf16.
         side: longest shorter side of the pictures that crops are cut from.
         epochs, steps: of the run, and steps in each epoch.
+        batch_size: pictures of a step at most.
         notes: what was measured and why, in words.
     """
 
@@ -40,7 +43,24 @@ class Choices:
     side: int
     epochs: int
     steps: int
+    batch_size: int
     notes: tuple[str, ...] = ()
+
+
+def choose_batch_size(
+    model: CGD, config: TrainConfig, kept: Choices | None, changed: Collection[str]
+) -> tuple[int, tuple[str, ...]]:
+    """The batch size asked for, or measured once; and what to say of it.
+
+    Args:
+        kept, changed: as `choose_again` takes them; None and nothing for a new run.
+    """
+    if config.batch_size != AUTO:
+        return config.batch_size, ()
+    if kept is not None and "batch_size" not in changed:
+        return kept.batch_size, ()
+    size = largest_batch(model, config)
+    return size, (batch_words(config, size),)
 
 
 def choose(model: CGD, config: TrainConfig, batch_size: int, steps: int, judged: int) -> Choices:
@@ -65,7 +85,7 @@ def choose(model: CGD, config: TrainConfig, batch_size: int, steps: int, judged:
             f"{config.minutes:g} minutes at {batch_size / seconds:.0f} pictures/s: "
             f"{epochs} epochs of {steps} steps"
         )
-    return Choices(precision, picture_side(config), epochs, steps, tuple(notes))
+    return Choices(precision, picture_side(config), epochs, steps, batch_size, tuple(notes))
 
 
 def choose_again(
@@ -91,15 +111,12 @@ def choose_again(
         epochs = config.epochs
     if config.minutes and "epochs" not in changed:
         steps = min(steps, kept.steps)
-    return Choices(precision, side, epochs, steps, tuple(notes))
+    return Choices(precision, side, epochs, steps, batch_size, tuple(notes))
 
 
 def step_seconds(model: CGD, config: TrainConfig, batch_size: int, precision: Precision) -> float:
     """Median seconds of forward and backward pass on a copy of the model."""
-    size = config.image_size
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, (batch_size, size, size, 3), generator=generator).byte()
-    labels = torch.arange(batch_size) % max(2, model.config.classes)
+    pixels, labels = random_batch(config, batch_size, model.config.classes)
     learner = Learner(copy.deepcopy(model), config, steps=1, precision=precision)
     learner.to_training()
     seconds = []

@@ -29,11 +29,12 @@ from cgdcli.reports import (
 )
 from cgdcli.training.batches import BatchReader
 from cgdcli.training.beginning import initial_model
-from cgdcli.training.choices import Choices, choose, choose_again
+from cgdcli.training.choices import Choices, choose, choose_again, choose_batch_size
 from cgdcli.training.judge import Judge
 from cgdcli.training.keeping import Keeper, Progress, saying_how_to_go_on
 from cgdcli.training.learner import Learner
 from cgdcli.training.listing import held_out_classes, list_pictures
+from cgdcli.training.memory import memory_in_words
 from cgdcli.training.objective import FIGURES
 from cgdcli.training.places import choose_place, open_store, place_words
 from cgdcli.training.reporting import (
@@ -63,6 +64,7 @@ from cgdcli.training.run import (
 from cgdcli.training.sampler import ClassBatches
 from cgdcli.training.watching import is_judged, warn_if_worse, warn_of_collapse
 from cgdcli.weights.loading import RESULT_FILE, run_checkpoint
+from cgdcli.words import resume_command
 
 
 def train(
@@ -138,16 +140,9 @@ class Trainer:
             held_out=held_out_classes(self.stopped.pictures) if self.stopped else None,
         )
         self.data = ready_to_train(self.data)
-        self.batches = ClassBatches(
-            self.data.train.class_indices,
-            batch_size=self.config.batch_size,
-            per_class=self.config.per_class,
-            seed=self.config.seed,
-        )
         self.changed = self._changes_to_say(force)
         model = self._model().to(self.device)
-        self.choices = self._choose(model)
-        self.batches.steps = self.choices.steps
+        self.batches, self.choices = self._choose(model)
         self.place = choose_place(self.config, self.data.train, self.choices.side, self.run)
         self.keeper = Keeper(self.run, self.config, self.data, self.folder, self.choices.epochs)
         self.progress = Progress()
@@ -175,7 +170,11 @@ class Trainer:
         """Run to the end: StartReport, then steps and epochs, then TrainReport."""
         made = make_run(self.run) if self.stopped is None else []
         try:
-            with writer_lock(self.run / LOCKED, named(self.run)), saying_how_to_go_on(self.run):
+            with (
+                writer_lock(self.run / LOCKED, named(self.run)),
+                saying_how_to_go_on(self.run),
+                memory_in_words(self.batches.batch_size, self.device, resume_command(self.run)),
+            ):
                 yield from self._reports()
         finally:
             self.reader.keep_in(None)
@@ -249,23 +248,27 @@ class Trainer:
         pictures = list_pictures(self.data, self.folder)
         return changes_to_say(self.stopped, self.config, pictures, force=force)
 
-    def _choose(self, model: CGD) -> Choices:
+    def _choose(self, model: CGD) -> tuple[ClassBatches, Choices]:
+        """What is measured; the batch size first, since the number of steps depends on it."""
+        kept, changed = None, set[str]()
         if self.stopped is not None:
-            return choose_again(
-                self.stopped.settings.choices,
-                self.stopped.before.differences(self.config).keys(),
-                model,
-                self.config,
-                self.batches.batch_size,
-                self.batches.steps,
-            )
-        return choose(
-            model,
-            self.config,
-            self.batches.batch_size,
-            self.batches.steps,
-            len(self.data.val),
+            kept = self.stopped.settings.choices
+            changed = set(self.stopped.before.differences(self.config))
+        size, said = choose_batch_size(model, self.config, kept, changed)
+        batches = ClassBatches(
+            self.data.train.class_indices,
+            batch_size=size,
+            per_class=self.config.per_class,
+            seed=self.config.seed,
         )
+        given = (model, self.config, batches.batch_size, batches.steps)
+        with memory_in_words(batches.batch_size, self.device, ""):
+            if kept is None:
+                choices = choose(*given, len(self.data.val))
+            else:
+                choices = choose_again(kept, changed, *given)
+        batches.steps = choices.steps
+        return batches, replace(choices, batch_size=size, notes=(*said, *choices.notes))
 
     def _epoch(self, epoch: int) -> Iterator[Report]:
         self.learner.to_training()

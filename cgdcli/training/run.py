@@ -167,6 +167,7 @@ def write_settings(run: Path, settings: Settings, data: TrainingData) -> None:
         f"side = {_toml(choices.side)}",
         f"epochs = {_toml(choices.epochs)}",
         f"steps = {_toml(choices.steps)}",
+        f"batch_size = {_toml(choices.batch_size)}",
         "",
         "[data]",
         f"path = {_toml(str(settings.data.absolute()))}",
@@ -211,6 +212,7 @@ def read_settings(run: Path) -> Settings:
             measured["side"],
             measured["epochs"],
             measured["steps"],
+            measured["batch_size"],
         )
         return Settings(TrainConfig.resolved(values), data, choices)
     except (OSError, KeyError, TypeError, ValueError, ConfigError) as error:

@@ -103,3 +103,23 @@ def test_boxes_are_counted_and_broken_pictures_are_not(tmp_path):
 
 def test_free_memory_is_some():
     assert 10**7 < free_memory() < 10**14
+
+
+def test_a_control_group_bounds_free_memory(tmp_path):
+    """A container or a job of a cluster; what it holds of files is not in the way."""
+    proc, groups = tmp_path / "proc", tmp_path / "cgroup"
+    (proc / "self").mkdir(parents=True)
+    (groups / "slurm/job").mkdir(parents=True)
+    (proc / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable:    8000 kB\n")
+    (proc / "self/cgroup").write_text("0::/slurm/job\n")
+    assert free_memory(proc, groups) == 8000 * 1024
+    (groups / "slurm/memory.max").write_text("5000000\n")
+    (groups / "slurm/memory.current").write_text("4000000\n")
+    (groups / "slurm/memory.stat").write_text("anon 1\ninactive_file 500000\nfile 7\n")
+    (groups / "slurm/job/memory.max").write_text("max\n")
+    assert free_memory(proc, groups) == 1_500_000
+    (groups / "slurm/job/memory.max").write_text("300\n")
+    assert free_memory(proc, groups) == 300
+    (groups / "slurm/job/memory.current").write_text("400\n")
+    assert free_memory(proc, groups) == 0
+    assert free_memory(tmp_path / "gone", groups) > 10**7  # by the system's own call

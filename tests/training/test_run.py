@@ -19,6 +19,7 @@ from cgdcli.config import (
     StrideMode,
     TrainConfig,
 )
+from cgdcli.config.training import AUTO
 from cgdcli.datasets.reading import TrainingData
 from cgdcli.datasets.table import ImageTable
 from cgdcli.errors import OutputError, TrainingError
@@ -44,6 +45,7 @@ ODD = TrainConfig(
     image_size=64,
     backbone_weights='weights "odd" \\ é\n.pth',
     minutes=2.5,
+    batch_size=AUTO,
     cache=Cache.none,
     learning_rate=1e-7,
     margin=0.25,
@@ -68,7 +70,7 @@ def data(folder, *names, held_out=()):
 @pytest.mark.parametrize("folder", ["data", "d ü/\"quoted\" \\ 'x'"])
 @pytest.mark.parametrize("side", [64, 448])
 def test_settings_come_back(tmp_path, config, folder, side):
-    choices = Choices(Precision.bf16, side, 7, 11)
+    choices = Choices(Precision.bf16, side, 7, 11, 32)
     written = Settings(config, tmp_path / folder, choices)
     write_settings(tmp_path, written, data(tmp_path, "a/1", held_out=("é", "b")))
     settings = read_settings(tmp_path)
@@ -79,7 +81,7 @@ def test_settings_come_back(tmp_path, config, folder, side):
 
 
 def test_settings_from_before_layouts_had_names_come_back(tmp_path):
-    settings = Settings(TrainConfig(), tmp_path / "data", Choices(Precision.fp32, 64, 1, 1))
+    settings = Settings(TrainConfig(), tmp_path / "data", Choices(Precision.fp32, 64, 1, 1, 64))
     write_settings(tmp_path, settings, data(tmp_path, "a/1"))
     file = tmp_path / "config.toml"
     lines = [x for x in file.read_text().splitlines() if not x.startswith(("dataset", "crop_box"))]
@@ -97,7 +99,7 @@ def test_damaged_settings_are_refused(tmp_path, text):
 
 
 def test_bad_value_in_edited_settings_is_refused(tmp_path):
-    settings = Settings(TrainConfig(), tmp_path, Choices(Precision.fp32, 64, 1, 1))
+    settings = Settings(TrainConfig(), tmp_path, Choices(Precision.fp32, 64, 1, 1, 64))
     write_settings(tmp_path, settings, data(tmp_path, "a/1"))
     file = tmp_path / "config.toml"
     file.write_text(file.read_text().replace('"SG"', '"SX"'))
