@@ -133,6 +133,9 @@ class TrainConfig:
     precision: Precision = setting(
         Precision.auto, "Of the backbone; `auto`: bf16 where it is faster, measured at the start."
     )
+    compile: bool = setting(
+        False, "Compile the backbone by torch.compile; minutes at the start, and a C++ compiler."
+    )
     cache: Cache = setting(
         Cache.auto,
         "Where decoded pictures are kept: `memory`; `disk`: a file in the run's folder until it "

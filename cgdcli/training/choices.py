@@ -73,6 +73,8 @@ def choose(model: CGD, config: TrainConfig, batch_size: int, steps: int, judged:
     """
     notes: list[str] = []
     precision, seconds = _precision(model, config, batch_size, notes)
+    if config.compile:
+        seconds = _compiled_seconds(model, config, batch_size, precision, seconds, notes)
     epochs = config.epochs
     if config.minutes:
         if seconds is None:
@@ -114,10 +116,23 @@ def choose_again(
     return Choices(precision, side, epochs, steps, batch_size, tuple(notes))
 
 
-def step_seconds(model: CGD, config: TrainConfig, batch_size: int, precision: Precision) -> float:
+def step_seconds(
+    model: CGD,
+    config: TrainConfig,
+    batch_size: int,
+    precision: Precision,
+    *,
+    is_compiled: bool = False,
+) -> float:
     """Median seconds of forward and backward pass on a copy of the model."""
     pixels, labels = random_batch(config, batch_size, model.config.classes)
-    learner = Learner(copy.deepcopy(model), config, steps=1, precision=precision)
+    learner = Learner(
+        copy.deepcopy(model),
+        config,
+        steps=1,
+        precision=precision,
+        compiled_for=batch_size if is_compiled else None,
+    )
     learner.to_training()
     seconds = []
     for _ in range(_WARMUP + _TIMED):
@@ -144,6 +159,24 @@ def _precision(
     chosen = Precision.bf16 if full / half >= _WORTH_IT else Precision.fp32
     notes.append(f"precision {chosen}: a step takes {full:.2f} s in fp32, {half:.2f} s in bf16")
     return chosen, half if chosen is Precision.bf16 else full
+
+
+def _compiled_seconds(
+    model: CGD,
+    config: TrainConfig,
+    batch_size: int,
+    precision: Precision,
+    plain: float | None,
+    notes: list[str],
+) -> float:
+    """Of a compiled step. Whoever asks for it gets it, and is told what it brings."""
+    if plain is None:
+        plain = step_seconds(model, config, batch_size, precision)
+    seconds = step_seconds(model, config, batch_size, precision, is_compiled=True)
+    notes.append(f"compiled: a step takes {seconds:.2f} s, {plain:.2f} s as it is")
+    if seconds > plain:
+        logger.warning("--compile makes a step slower here; leave it out")
+    return seconds
 
 
 def picture_side(config: TrainConfig) -> int:

@@ -1,7 +1,7 @@
 """What learns: network, losses, optimizer and average, one step at a time."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -9,6 +9,7 @@ from torch import Tensor
 from cgdcli.config import BatchNorm, Precision, TrainConfig
 from cgdcli.model.cgd import CGD, CGDOutput, freeze_batch_norm, normalize_pixels
 from cgdcli.training.average import WeightAverage
+from cgdcli.training.compiling import compiled, compiler_in_words
 from cgdcli.training.objective import Objective, StepLosses
 from cgdcli.training.schedule import make_optimizer, set_rates
 
@@ -20,10 +21,18 @@ class Learner:
         model: on its device.
         steps: of the whole run; the schedule and the average's horizon are shares of it.
         precision: fp32 or bf16, already decided.
+        compiled_for: the batch size whose forward pass is compiled, where one is; batches of
+            another run as they are. So the bits depend on a batch and on nothing before it.
     """
 
     def __init__(
-        self, model: CGD, config: TrainConfig, *, steps: int, precision: Precision
+        self,
+        model: CGD,
+        config: TrainConfig,
+        *,
+        steps: int,
+        precision: Precision,
+        compiled_for: int | None = None,
     ) -> None:
         assert precision is not Precision.auto
         self.model, self.config, self.steps = model, config, steps
@@ -37,6 +46,9 @@ class Learner:
         self.objective.to(self.device)
         self.optimizer = make_optimizer(model, self.objective, config)
         self.average = WeightAverage(model, config.ema, steps) if config.ema else None
+        self.compiled_for = compiled_for
+        if compiled_for is not None:
+            self._compiled = compiled(model.backbone)
 
     def to_training(self) -> None:
         """BatchNorm statistics of pretrained weights stay; of random ones there is none to keep.
@@ -74,10 +86,16 @@ class Learner:
             torch.set_grad_enabled(not resting),
             torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16),
         ):
-            feature_map = self.model.backbone(images)
+            feature_map = self._feature_map(images, resting=resting)
         output: CGDOutput = self.model.head(feature_map.float())
         losses: StepLosses = self.objective(output, labels.to(self.device))
         return losses
+
+    def _feature_map(self, images: Tensor, *, resting: bool) -> Tensor:
+        if len(images) != self.compiled_for or resting:
+            return cast(Tensor, self.model.backbone(images))
+        with compiler_in_words():
+            return self._compiled(images)
 
     def judged_model(self) -> CGD:
         """What is judged and kept: the average where there is one, else the network itself."""

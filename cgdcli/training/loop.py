@@ -158,6 +158,7 @@ class Trainer:
             self.config,
             steps=self.choices.epochs * self.choices.steps,
             precision=self.choices.precision,
+            compiled_for=self.batches.batch_size if self.config.compile else None,
         )
         self.judge = Judge(
             self.data,
