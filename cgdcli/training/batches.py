@@ -13,7 +13,7 @@ from cgdcli.datasets.table import ImageTable
 from cgdcli.errors import ImageError
 from cgdcli.images.cache import PictureCache, Store
 from cgdcli.images.decoding import Pixels
-from cgdcli.images.loading import read_ahead, worker_count
+from cgdcli.images.loading import one_ahead, read_ahead, worker_count
 from cgdcli.images.transforms import erase, train_pixels
 from cgdcli.training.sampler import ClassBatches
 
@@ -26,6 +26,7 @@ class BatchReader:
     Args:
         side: shorter side of the pictures that crops are cut from, see `images.reducing`.
         skipped: takes up the pictures that could not be read, and why.
+        pin: batches in memory that a GPU copies from by itself.
     """
 
     def __init__(
@@ -35,10 +36,13 @@ class BatchReader:
         config: TrainConfig,
         side: int,
         skipped: dict[Path, str] | None = None,
+        *,
+        pin: bool = False,
     ) -> None:
         self.table, self.batches, self.config = table, batches, config
         self.pictures = PictureCache(side)  # `keep_in` gives it a place
         self.skipped = {} if skipped is None else skipped
+        self.pin = pin
 
     def keep_in(self, store: Store | None) -> None:
         """Keep decoded pictures there from now on; what was kept elsewhere is given back."""
@@ -47,7 +51,13 @@ class BatchReader:
         self.pictures.store = store
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """uint8 (B, H, W, 3) and labels (B,) of each batch with at least two readable pictures."""
+        """uint8 (B, H, W, 3) and labels (B,) of each batch with at least two readable pictures.
+
+        The next one is put together while the caller computes.
+        """
+        return one_ahead(self._batches(number))
+
+    def _batches(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         batches = self.batches.epoch(number)
         places = enumerate(picture for batch in batches for picture in batch)
 
@@ -61,10 +71,9 @@ class BatchReader:
             good = [(p, label) for p, label in pixels if p is not None]
             if len(good) < 2:  # no batch statistics, no pair
                 continue
-            yield (
-                torch.from_numpy(np.stack([p for p, _ in good])),
-                torch.tensor([label for _, label in good]),
-            )
+            shown = torch.from_numpy(np.stack([p for p, _ in good]))
+            labels = torch.tensor([label for _, label in good])
+            yield (shown.pin_memory(), labels.pin_memory()) if self.pin else (shown, labels)
 
     def _read(self, epoch: int, place: int, picture: int) -> Pixels | None:
         path = self.table.paths[picture]

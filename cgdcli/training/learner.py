@@ -79,7 +79,9 @@ class Learner:
 
     def losses(self, pixels: Tensor, labels: Tensor, *, resting: bool = False) -> StepLosses:
         """Forward pass and losses; `resting` leaves the backbone without gradient."""
-        images = normalize_pixels(pixels.to(self.device), self.model.config)
+        # From pinned memory both copies go on while the host is already at the forward pass.
+        pixels, labels = (t.to(self.device, non_blocking=True) for t in (pixels, labels))
+        images = normalize_pixels(pixels, self.model.config)
         if self.bf16:
             images = images.to(memory_format=torch.channels_last)
         with (
@@ -88,7 +90,7 @@ class Learner:
         ):
             feature_map = self._feature_map(images, resting=resting)
         output: CGDOutput = self.model.head(feature_map.float())
-        losses: StepLosses = self.objective(output, labels.to(self.device))
+        losses: StepLosses = self.objective(output, labels)
         return losses
 
     def _feature_map(self, images: Tensor, *, resting: bool) -> Tensor:

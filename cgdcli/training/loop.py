@@ -152,6 +152,7 @@ class Trainer:
             self.config,
             side=self.choices.side,
             skipped=self.progress.skipped,
+            pin=self.device.type == "cuda",
         )
         self.learner = Learner(
             model,

@@ -1,6 +1,7 @@
 """What a batch shows of a picture: its box, and nothing outside it."""
 
 import numpy as np
+import torch
 from PIL import Image
 
 from cgdcli.config import TrainConfig
@@ -40,3 +41,18 @@ def test_a_picture_whose_box_lies_outside_is_skipped_and_named(tmp_path):
     reader = BatchReader(table, batches, CONFIG, 64)
     assert {len(labels) for _, labels in reader.epoch(1)} == {3}  # each batch has all four
     assert list(reader.skipped) == [paths[2]] and "lies outside" in reader.skipped[paths[2]]
+
+
+def test_for_a_gpu_both_parts_of_a_batch_are_pinned(tmp_path, monkeypatch):
+    """Pinning itself wants CUDA; here it is counted."""
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pinned.append(self.shape) or self)
+    paths = tuple(tmp_path / f"{number}.png" for number in range(4))
+    for path in paths:
+        Image.new("RGB", (40, 40)).save(path)
+    table = ImageTable(paths, ("a", "a", "b", "b"))
+    batches = ClassBatches(table.class_indices, batch_size=4, per_class=2, seed=0)
+    list(BatchReader(table, batches, CONFIG, 64).epoch(1))
+    assert not pinned
+    list(BatchReader(table, batches, CONFIG, 64, pin=True).epoch(1))
+    assert pinned == [(4, 32, 32, 3), (4,)] * batches.steps
