@@ -359,6 +359,7 @@ class Trainer:
             device=str(self.device),
             judged_on=self.data.judged_on,
             notes=(*self.data.notes, *self.choices.notes, place, *changed),
+            before=tuple(self.progress.epochs),
         )
 
     def _left(self, epoch: int, step: int, elapsed: float) -> float | None:

@@ -81,4 +81,5 @@ def step_report(
         learning_rate,
         named["active"],
         named["distance"],
+        {n.removesuffix("_loss"): value for n, value in named.items() if n.endswith("_loss")},
     )
