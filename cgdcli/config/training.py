@@ -148,6 +148,9 @@ class TrainConfig:
     evaluations: int = setting(
         10, "How often val is judged, evenly over the run, its end included.", 1, 100_000
     )
+    tensorboard: bool = setting(
+        False, "Write metrics for TensorBoard into the run's folder, too (extra `tensorboard`)."
+    )
     seed: int = setting(0, "Of heads, batches, crops and held-out classes.", 0, 2**63 - 1)
     workers: int = setting(0, "Threads that read pictures; 0: one a core, at most 8.", 0, 256)
     device: Device = setting(Device.auto, "Where to compute.")
@@ -278,7 +281,7 @@ RECIPES: dict[Recipe, dict[str, Any]] = {
 }
 
 # What a resumed run may be given anew: its weights come out the same.
-MAY_CHANGE = frozenset({"cache", "device", "evaluations", "workers"})
+MAY_CHANGE = frozenset({"cache", "device", "evaluations", "tensorboard", "workers"})
 # What it cannot be given, with the reason; everything else wants --force.
 CANNOT_CHANGE = {
     "recipe": "it is where the other settings came from: give those",

@@ -12,14 +12,15 @@ from cgdcli.config.training import option_name
 from cgdcli.datasets.reading import TrainingData
 from cgdcli.errors import MismatchError, OutputError
 from cgdcli.reports import EpochReport, RecallReport, SkippedImage
+from cgdcli.training.board import Board
 from cgdcli.training.learner import Learner
 from cgdcli.training.listing import digest, list_pictures, pack
+from cgdcli.training.metrics import write_metrics
 from cgdcli.training.run import (
     epoch_from_dict,
     has_state,
     load_state,
     save_state,
-    write_metrics,
 )
 from cgdcli.training.watching import rank
 from cgdcli.weights.checkpoint import Checkpoint
@@ -93,6 +94,7 @@ class Keeper:
         self.run, self.config, self.epochs = run, config, epochs
         self.data, self.folder = data, folder
         self.pictures = list_pictures(data, folder)
+        self.board = Board(run) if config.tensorboard else None
 
     def warn_of_little_room(self, learner: Learner) -> None:
         """Say before the first step what would otherwise end the run in the night."""
@@ -117,6 +119,12 @@ class Keeper:
             checkpoint.save(self.run / "best.safetensors")
         write_metrics(self.run, progress.epochs)
         self.save_state(learner, progress)
+        self.show_on_board(progress)
+
+    def show_on_board(self, progress: Progress) -> None:
+        """Write for TensorBoard what is new, if that is wanted."""
+        if self.board is not None and progress.epochs:
+            self.board.write(progress.epochs)
 
     def _checkpoint(self, learner: Learner, report: EpochReport) -> Checkpoint:
         kept = learner.judged_model()

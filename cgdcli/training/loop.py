@@ -29,6 +29,7 @@ from cgdcli.reports import (
 )
 from cgdcli.training.batches import BatchReader
 from cgdcli.training.beginning import initial_model
+from cgdcli.training.board import check_tensorboard
 from cgdcli.training.choices import Choices, choose, choose_again, choose_batch_size
 from cgdcli.training.judge import Judge
 from cgdcli.training.keeping import Keeper, Progress, saying_how_to_go_on
@@ -130,6 +131,8 @@ class Trainer:
                 raise ConfigError("no data to train on; DATA is missing", hint="cgd train DATA")
             self.config, self.folder = config or TrainConfig(), Path(data)
             self.run = run_path(runs, name, self.config)
+        if self.config.tensorboard:
+            check_tensorboard()
         self.device = torch_device(self.config.device, allow_mps=False)
         self.data: TrainingData = read_training_data(
             self.folder,
@@ -211,6 +214,7 @@ class Trainer:
             self._write_settings()
         if self.changed:
             self.keeper.save_state(self.learner, self.progress)
+        self.keeper.show_on_board(self.progress)
 
     def _settings(self) -> Settings:
         return Settings(self.config, self.folder.absolute(), replace(self.choices, notes=()))

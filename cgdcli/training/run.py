@@ -1,8 +1,6 @@
 """The folder of a run: settings, metrics, checkpoints, and the state to go on from."""
 
 import contextlib
-import csv
-import io
 import json
 import os
 import shutil
@@ -25,7 +23,6 @@ from cgdcli.words import resume_command
 
 SETTINGS_FILE = "config.toml"
 STATE_FILE = "resume.pt"
-METRICS_FILE = "metrics.csv"
 LOCKED = "run"  # whoever writes a run's folder holds `run.lock` in it
 
 
@@ -220,29 +217,6 @@ def read_settings(run: Path) -> Settings:
             f"the settings of the run `{run}` cannot be read: {error}",
             hint="it cannot be resumed; start another",
         ) from error
-
-
-def write_metrics(run: Path, epochs: list[EpochReport]) -> None:
-    """Write `metrics.csv` anew, one row an epoch; recall and mAP@R as fractions."""
-    ranks = next((list(e.evaluation.recall) for e in epochs if e.evaluation), [])
-    plain = ["epoch", "learning_rate", "loss", "class_loss", "triplet_loss", "proxy_loss"]
-    plain += [
-        "active_triplets",
-        "accuracy",
-        "mean_distance",
-        "images_per_second",
-        "train_seconds",
-        "is_best",
-    ]
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow([*plain, *(f"recall@{rank}" for rank in ranks), "map@r"])
-    for epoch in epochs:
-        values = [getattr(epoch, key) for key in plain]
-        judged = epoch.evaluation
-        values += [judged.recall.get(rank) for rank in ranks] if judged else [None] * len(ranks)
-        writer.writerow([*values, judged.map_at_r if judged else None])
-    write_text(run / METRICS_FILE, table.getvalue())
 
 
 def save_state(run: Path, state: dict[str, Any]) -> None:

@@ -7,6 +7,8 @@ import sys
 import pytest
 from cli_toys import TINY, check_failure, draw_classes, environment
 
+from cgdcli.config import MAY_CHANGE
+
 RUN = (*TINY, "--batch-size", "4", "--per-class", "2", "--embedding-dim", "16", "--name", "one")
 GO_ON = ("train", "--resume", "--name", "one")
 
@@ -63,7 +65,8 @@ def test_force_alone_replaces_no_run(cgd, stopped):
 
 def test_help_says_what_may_change(cgd):
     said = " ".join(cgd("train", "--help").out.split())
-    assert "--device, --evaluations, --workers may change; others want --force" in said
+    named = ", ".join(f"--{name}" for name in sorted(MAY_CHANGE))
+    assert f"{named} may change; others want --force" in said and "--device" in named
 
 
 def test_two_processes_at_one_run(cgd, tmp_path, monkeypatch):
