@@ -21,6 +21,7 @@ from cgdcli.cli.train_display import TrainDisplay
 from cgdcli.config import TrainConfig
 from cgdcli.config.training import option_name
 from cgdcli.errors import ConfigError
+from cgdcli.launch import launch, rank
 from cgdcli.words import counted
 
 # What may differ on a resume, as it does not change the result.
@@ -67,8 +68,9 @@ def train(
     cgd train data/ --minutes 30
     cgd train data/ --backbone resnet50 --embedding-dim 1536
     cgd train data/ --recipe reference
+    torchrun --nproc-per-node 4 -m cgdcli train data/
     """
-    out = Output(quiet=quiet, verbose=verbose)
+    out = Output(quiet=quiet, verbose=verbose, mute=rank() > 0)
     if resume:
         _refuse_settings(context, config)
         resolved = None
@@ -135,7 +137,8 @@ def _run(
     out.say(next_line)
     if report.skipped:
         out.warn(f"skipped {counted(len(report.skipped), 'picture')} that could not be read")
-    return EXIT_SKIPPED if report.skipped else 0
+    # A launcher takes every code but 0 for a failure: it would complain, or begin again.
+    return EXIT_SKIPPED if report.skipped and launch().world == 1 else 0
 
 
 def _refuse_settings(context: typer.Context, config: Path | None) -> None:

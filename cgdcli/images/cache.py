@@ -9,6 +9,7 @@ from PIL import Image
 
 from cgdcli.errors import ImageError
 from cgdcli.images.cropping import Box
+from cgdcli.launch import processes_here
 
 Read = Callable[[Path, Box | None], Image.Image]
 # Of the memory that is free, so much may be filled with pictures.
@@ -67,9 +68,10 @@ def side_that_fits(
     """The largest of `SIDES` at which all pictures fit, by a sample of them; None if none does.
 
     Args:
-        free: bytes of free memory; None to ask the system.
+        free: bytes of free memory; None to ask the system. Processes that torchrun started on one
+            machine share them, and each comes to keep every picture.
     """
-    free = free_memory() if free is None else free
+    free = free_memory() // processes_here() if free is None else free
     shapes = []
     for path, box in pictures[:: max(1, len(pictures) // _SAMPLE)][:_SAMPLE]:
         try:

@@ -69,13 +69,23 @@ class CGD(nn.Module):
 
     def head(self, feature_map: Tensor) -> CGDOutput:
         """A map (B, C, H', W') to embedding and logits."""
+        embedding, first = self.describe(feature_map)
+        return CGDOutput(embedding, self.classify(first))
+
+    def describe(self, feature_map: Tensor) -> tuple[Tensor, Tensor]:
+        """A map (B, C, H', W') to the embedding (B, D) and the first descriptor (B, C)."""
         letters, p = self.config.descriptors, self.config.gem_p
         with torch.autocast(feature_map.device.type, enabled=False):
             pooled = [pool(feature_map, letter, p=p) for letter in letters]
             parts = [self.branch(i, vector) for i, vector in enumerate(pooled)]
-            embedding = F.normalize(torch.cat(parts, dim=1))
-            logits = self.classifier(pooled[0]) if self.classifier is not None else None
-        return CGDOutput(embedding, logits)
+            return F.normalize(torch.cat(parts, dim=1)), pooled[0]
+
+    def classify(self, first: Tensor) -> Tensor | None:
+        """The first descriptor (B, C) to logits (B, K); None without an auxiliary classifier."""
+        if self.classifier is None:
+            return None
+        with torch.autocast(first.device.type, enabled=False):
+            return cast(Tensor, self.classifier(first))
 
     def branch(self, i: int, vector: Tensor) -> Tensor:
         """A pooled descriptor (B, C) to its unit block (B, D/n)."""

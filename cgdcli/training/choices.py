@@ -13,6 +13,7 @@ from cgdcli.datasets.table import ImageTable
 from cgdcli.images.cache import side_that_fits
 from cgdcli.images.decoding import read_image
 from cgdcli.model.cgd import CGD
+from cgdcli.training.distributed import ALONE, Processes
 from cgdcli.training.learner import Learner
 
 logger = logging.getLogger("cgdcli")
@@ -45,7 +46,13 @@ class Choices:
 
 
 def choose(
-    model: CGD, config: TrainConfig, table: ImageTable, batch_size: int, steps: int, judged: int
+    model: CGD,
+    config: TrainConfig,
+    table: ImageTable,
+    batch_size: int,
+    steps: int,
+    judged: int,
+    processes: Processes = ALONE,
 ) -> Choices:
     """Decide on a model that stays as it is.
 
@@ -53,14 +60,29 @@ def choose(
         model: on the device it will be trained on.
         batch_size, steps: of an epoch that shows every picture.
         judged: pictures of one evaluation.
+        processes: measure together, since they share cores and wait for each other; what the
+            first one decides holds.
     """
+    chosen = _choose(model, config, table, batch_size, steps, judged, processes)
+    return processes.on_first(lambda: chosen)
+
+
+def _choose(
+    model: CGD,
+    config: TrainConfig,
+    table: ImageTable,
+    batch_size: int,
+    steps: int,
+    judged: int,
+    processes: Processes,
+) -> Choices:
     notes: list[str] = []
-    precision, seconds = _precision(model, config, batch_size, notes)
+    precision, seconds = _precision(model, config, batch_size, notes, processes)
     side = _side(config, table, notes)
     epochs = config.epochs
     if config.minutes:
         if seconds is None:
-            seconds = step_seconds(model, config, batch_size, precision)
+            seconds = step_seconds(model, config, batch_size, precision, processes)
         share = _JUDGED * judged / batch_size * seconds * config.evaluations
         time_left = max(1.0, (1 - _FOR_THE_REST) * 60 * config.minutes - share)
         total = max(2, int(time_left / seconds))
@@ -72,13 +94,22 @@ def choose(
     return Choices(precision, side, epochs, steps, tuple(notes))
 
 
-def step_seconds(model: CGD, config: TrainConfig, batch_size: int, precision: Precision) -> float:
-    """Median seconds of forward and backward pass on a copy of the model."""
-    size = config.image_size
+def step_seconds(
+    model: CGD,
+    config: TrainConfig,
+    batch_size: int,
+    precision: Precision,
+    processes: Processes = ALONE,
+) -> float:
+    """Median seconds of forward and backward pass on a copy of the model, `batch_size` pictures
+    shared among the processes."""
+    size, part = config.image_size, processes.part(batch_size)
     generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, (batch_size, size, size, 3), generator=generator).byte()
-    labels = torch.arange(batch_size) % max(2, model.config.classes)
-    learner = Learner(copy.deepcopy(model), config, steps=1, precision=precision)
+    pixels = torch.randint(0, 256, (len(part), size, size, 3), generator=generator).byte()
+    labels = torch.tensor(part) % max(2, model.config.classes)
+    learner = Learner(
+        copy.deepcopy(model), config, steps=1, precision=precision, processes=processes
+    )
     learner.to_training()
     seconds = []
     for _ in range(_WARMUP + _TIMED):
@@ -91,7 +122,7 @@ def step_seconds(model: CGD, config: TrainConfig, batch_size: int, precision: Pr
 
 
 def _precision(
-    model: CGD, config: TrainConfig, batch_size: int, notes: list[str]
+    model: CGD, config: TrainConfig, batch_size: int, notes: list[str], processes: Processes
 ) -> tuple[Precision, float | None]:
     """fp32 or bf16, and seconds a step where they were measured."""
     if config.precision is not Precision.auto:
@@ -99,7 +130,7 @@ def _precision(
     if next(model.parameters()).device.type == "cuda" and not torch.cuda.is_bf16_supported():
         return Precision.fp32, None
     full, half = (
-        step_seconds(model, config, batch_size, precision)
+        step_seconds(model, config, batch_size, precision, processes)
         for precision in (Precision.fp32, Precision.bf16)
     )
     chosen = Precision.bf16 if full / half >= _WORTH_IT else Precision.fp32

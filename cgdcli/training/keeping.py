@@ -7,6 +7,7 @@ from cgdcli.config import TrainConfig
 from cgdcli.datasets.reading import TrainingData
 from cgdcli.errors import MismatchError
 from cgdcli.reports import EpochReport, RecallReport, SkippedImage
+from cgdcli.training.distributed import ALONE, Processes
 from cgdcli.training.learner import Learner
 from cgdcli.training.run import (
     data_digest,
@@ -55,8 +56,28 @@ class Progress:
         return tuple(SkippedImage(str(path), reason) for path, reason in self.skipped.items())
 
 
+def refuse_other_data(data: TrainingData, folder: Path, processes: Processes) -> None:
+    """Refuse processes that do not see the same pictures: they would train on something else.
+
+    Raises:
+        MismatchError: one does not.
+    """
+    if processes.alone:
+        return
+    digests = processes.gather(data_digest(data, folder))
+    for number, digest in enumerate(digests):
+        if digest != digests[0]:
+            raise processes.agreed(
+                MismatchError(
+                    f"process {number} finds other pictures in `{folder}` than process 0",
+                    hint="every machine wants the same data in the same place: a shared or a "
+                    "copied folder",
+                )
+            )
+
+
 class Keeper:
-    """Writes and reads the files of one run.
+    """Writes and reads the files of one run; of several processes the first one does.
 
     Args:
         folder: of the data, as given.
@@ -64,14 +85,23 @@ class Keeper:
     """
 
     def __init__(
-        self, run: Path, config: TrainConfig, data: TrainingData, folder: Path, epochs: int
+        self,
+        run: Path,
+        config: TrainConfig,
+        data: TrainingData,
+        folder: Path,
+        epochs: int,
+        processes: Processes = ALONE,
     ) -> None:
         self.run, self.config, self.epochs = run, config, epochs
-        self.data, self.folder = data, folder
+        self.data, self.folder, self.processes = data, folder, processes
         self.digest = data_digest(data, folder)
 
     def save(self, learner: Learner, progress: Progress) -> None:
         """Checkpoints first, the state last: what the state speaks of is there."""
+        self.processes.on_first(lambda: self._save(learner, progress))
+
+    def _save(self, learner: Learner, progress: Progress) -> None:
         report = progress.epochs[-1]
         checkpoint = self._checkpoint(learner, report)
         if report.epoch > 0:
@@ -79,7 +109,7 @@ class Keeper:
         if report.is_best:
             checkpoint.save(self.run / "best.safetensors")
         write_metrics(self.run, progress.epochs)
-        self.save_state(learner, progress)
+        self._save_state(learner, progress)
 
     def _checkpoint(self, learner: Learner, report: EpochReport) -> Checkpoint:
         kept = learner.judged_model()
@@ -101,6 +131,9 @@ class Keeper:
 
     def save_state(self, learner: Learner, progress: Progress) -> None:
         """What the run goes on from."""
+        self.processes.on_first(lambda: self._save_state(learner, progress))
+
+    def _save_state(self, learner: Learner, progress: Progress) -> None:
         save_state(
             self.run,
             {
@@ -120,14 +153,17 @@ class Keeper:
         Raises:
             MismatchError: the pictures are no longer those that it began with.
         """
-        state = load_state(self.run)
-        if state["digest"] != self.digest:
-            raise MismatchError(
-                f"the pictures in `{self.folder}` are not those that `{self.run}` began with",
-                hint="restore them, or start another run",
-            )
+        state = self.processes.on_first(lambda: load_state(self.run))
+        self.processes.together(lambda: self._check_digest(state["digest"]))
         learner.restore(state)
         progress.seconds = state["seconds"]
         progress.evaluation_seconds = state["evaluation_seconds"]
         progress.epochs[:] = [epoch_from_dict(values) for values in state["epochs"]]
         progress.skipped |= {Path(path): reason for path, reason in state["skipped"].items()}
+
+    def _check_digest(self, began_with: str) -> None:
+        if self.digest != began_with:
+            raise MismatchError(
+                f"the pictures in `{self.folder}` are not those that `{self.run}` began with",
+                hint="restore them, or start another run",
+            )

@@ -1,13 +1,17 @@
 """What learns: network, losses, optimizer and average, one step at a time."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from cgdcli.config import BatchNorm, Precision, TrainConfig
 from cgdcli.model.cgd import CGD, CGDOutput, freeze_batch_norm, normalize_pixels
 from cgdcli.training.average import WeightAverage
+from cgdcli.training.distributed import ALONE, Processes
+from cgdcli.training.joint import join, join_batch_norm
 from cgdcli.training.objective import Objective, StepLosses
 from cgdcli.training.schedule import make_optimizer, set_rates
 
@@ -19,13 +23,21 @@ class Learner:
         model: on its device.
         steps: of the whole run; the schedule and the average's horizon are shares of it.
         precision: fp32 or bf16, already decided.
+        processes: that learn together, each from its part of a batch; they hold the same weights.
     """
 
     def __init__(
-        self, model: CGD, config: TrainConfig, *, steps: int, precision: Precision
+        self,
+        model: CGD,
+        config: TrainConfig,
+        *,
+        steps: int,
+        precision: Precision,
+        processes: Processes = ALONE,
     ) -> None:
         assert precision is not Precision.auto
         self.model, self.config, self.steps = model, config, steps
+        self.processes = processes
         self.device = next(model.parameters()).device
         self.bf16 = precision is Precision.bf16
         if self.bf16:
@@ -34,8 +46,19 @@ class Learner:
             torch.manual_seed(config.seed)
             self.objective = Objective(config, model.config.classes, model.embedding_dim)
         self.objective.to(self.device)
+        if not processes.alone and not self._frozen:
+            join_batch_norm(model.backbone, self.device)
         self.optimizer = make_optimizer(model, self.objective, config)
         self.average = WeightAverage(model, config.ema, steps) if config.ema else None
+        self._losses = _Losses(model, self.objective, bf16=self.bf16)
+        self._pass: nn.Module = self._losses
+        if not processes.alone:
+            self._pass = _shared(self._losses)
+
+    @property
+    def _frozen(self) -> bool:
+        c = self.config
+        return c.backbone_weights != "none" and c.batch_norm is BatchNorm.frozen
 
     def to_training(self) -> None:
         """BatchNorm statistics of pretrained weights stay; of random ones there is none to keep.
@@ -43,18 +66,21 @@ class Learner:
         (Drawn pictures, resnet18 from scratch: with frozen statistics the embedding collapsed.)
         """
         self.model.train()
-        if self.config.backbone_weights != "none" and self.config.batch_norm is BatchNorm.frozen:
+        if self._frozen:
             freeze_batch_norm(self.model)
 
-    def step(self, pixels: Tensor, labels: Tensor, number: int) -> Tensor:
+    def step(
+        self, pixels: Tensor, labels: Tensor, number: int, sizes: Sequence[int] | None = None
+    ) -> Tensor:
         """One optimizer step; `number` of them came before. Returns `StepLosses.figures`.
 
         Args:
-            pixels: uint8 (B, H, W, 3); labels: (B,) int64.
+            pixels: uint8 (B, H, W, 3); labels: (B,) int64; of several processes, its part.
+            sizes: each process's B, by rank; None to ask them.
         """
         done = number / self.steps
         set_rates(self.optimizer, self.config, done)
-        losses = self.losses(pixels, labels, resting=done < self.config.warm)
+        losses = self.losses(pixels, labels, resting=done < self.config.warm, sizes=sizes)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(losses.total)
         if self.config.clip_norm:
@@ -64,18 +90,24 @@ class Learner:
             self.average.feed()
         return losses.figures()
 
-    def losses(self, pixels: Tensor, labels: Tensor, *, resting: bool = False) -> StepLosses:
-        """Forward pass and losses; `resting` leaves the backbone without gradient."""
+    def losses(
+        self,
+        pixels: Tensor,
+        labels: Tensor,
+        *,
+        resting: bool = False,
+        sizes: Sequence[int] | None = None,
+    ) -> StepLosses:
+        """Forward pass and losses; `resting` leaves the backbone without gradient.
+
+        With several processes: the losses of all their pictures together, the same on each.
+        """
+        sizes = sizes or self.processes.sizes(len(labels))
+        labels = join(labels, sizes).to(self.device)
         images = normalize_pixels(pixels.to(self.device), self.model.config)
         if self.bf16:
             images = images.to(memory_format=torch.channels_last)
-        with (
-            torch.set_grad_enabled(not resting),
-            torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16),
-        ):
-            feature_map = self.model.backbone(images)
-        output: CGDOutput = self.model.head(feature_map.float())
-        losses: StepLosses = self.objective(output, labels.to(self.device))
+        losses: StepLosses = self._pass(images, labels, sizes, resting)
         return losses
 
     def judged_model(self) -> CGD:
@@ -105,3 +137,41 @@ class Learner:
 
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+
+class _Losses(nn.Module):
+    """Forward pass and losses as one module, for DistributedDataParallel to wrap."""
+
+    def __init__(self, model: CGD, objective: Objective, *, bf16: bool) -> None:
+        super().__init__()
+        self.model, self.objective, self.bf16 = model, objective, bf16
+
+    def forward(
+        self, images: Tensor, labels: Tensor, sizes: Sequence[int], resting: bool
+    ) -> StepLosses:
+        """Pictures of this process, labels of all."""
+        with (
+            torch.set_grad_enabled(not resting),
+            torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.bf16),
+        ):
+            feature_map = self.model.backbone(images)
+        embedding, first = self.model.describe(feature_map.float() if self.bf16 else feature_map)
+        if len(sizes) > 1:
+            both = join(torch.cat([embedding, first], dim=1), sizes)
+            embedding, first = both.tensor_split([embedding.shape[1]], dim=1)
+        output = CGDOutput(embedding, self.model.classify(first))
+        losses: StepLosses = self.objective(output, labels)
+        return losses
+
+
+def _shared(losses: _Losses) -> DistributedDataParallel:
+    """The module, its gradients averaged over processes during the backward pass.
+
+    `find_unused_parameters`: a resting backbone and a classifier without weight have no gradient.
+    With it the buckets also stay as they are; else they are sorted anew after the first step, and
+    a resumed run of three processes or more would add in another order.
+    """
+    # Where no parameter is ever unused, every process warns of it in three lines.
+    device = next(losses.parameters()).device
+    losses.register_parameter("unused", nn.Parameter(torch.zeros(1, device=device)))
+    return DistributedDataParallel(losses, find_unused_parameters=True, forward_sync_buffers=False)

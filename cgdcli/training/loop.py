@@ -28,11 +28,12 @@ from cgdcli.reports import (
     StartReport,
     TrainReport,
 )
-from cgdcli.training.batches import BatchReader
+from cgdcli.training.batches import BatchReader, share_skipped, shared_batches
 from cgdcli.training.beginning import initial_model
 from cgdcli.training.choices import Choices, choose
+from cgdcli.training.distributed import ALONE, Processes, joined
 from cgdcli.training.judge import Judge
-from cgdcli.training.keeping import Keeper, Progress
+from cgdcli.training.keeping import Keeper, Progress, refuse_other_data
 from cgdcli.training.learner import Learner
 from cgdcli.training.objective import FIGURES
 from cgdcli.training.reporting import (
@@ -48,7 +49,6 @@ from cgdcli.training.run import (
     read_settings,
     write_settings,
 )
-from cgdcli.training.sampler import ClassBatches
 from cgdcli.training.watching import is_judged, warn_if_worse, warn_of_collapse
 from cgdcli.weights.loading import RESULT_FILE, run_checkpoint
 
@@ -66,6 +66,9 @@ def train(
 ) -> TrainReport:
     """Train on a folder of classes (or train/val/test of them) and return how it ended.
 
+    In a program started by torchrun every process calls it, and they train one network together:
+    the reports are the same on each, and the first process alone writes files.
+
     Args:
         data: see `datasets.folders`; with `resume` the run's own, unless given.
         resume: go on with the run `name`, or the newest unfinished one, with its own settings.
@@ -79,12 +82,21 @@ def train(
     """
     changes = {"device": device, "workers": workers}
     changes = {key: value for key, value in changes.items() if value is not None}
-    trainer = Trainer(data, config, runs=Path(runs), name=name, resume=resume, changes=changes)
-    for report in trainer.reports():
-        if isinstance(report, TrainReport):
-            return report
-        if on_report:
-            on_report(report)
+    with joined() as processes:
+        trainer = Trainer(
+            data,
+            config,
+            runs=Path(runs),
+            name=name,
+            resume=resume,
+            changes=changes,
+            processes=processes,
+        )
+        for report in trainer.reports():
+            if isinstance(report, TrainReport):
+                return report
+            if on_report:
+                on_report(report)
     raise AssertionError("a run ends with a TrainReport")
 
 
@@ -100,39 +112,35 @@ class Trainer:
         name: str | None,
         resume: bool,
         changes: dict[str, Any] | None = None,
+        processes: Processes = ALONE,
     ) -> None:
-        self.resumed = resume
+        self.resumed, self.processes = resume, processes
         if resume:
-            self.run = find_unfinished(runs, name)
-            settings = read_settings(self.run)
+            self.run, settings = processes.on_first(lambda: _unfinished(runs, name))
             self.config = replace(settings.config, **changes or {})
             self.folder = Path(data or settings.data)
         else:
             if data is None:
                 raise ConfigError("no data to train on; DATA is missing", hint="cgd train DATA")
             self.config, self.folder = config or TrainConfig(), Path(data)
-        self.device = torch_device(self.config.device, allow_mps=False)
-        self.data: TrainingData = read_training_data(
-            self.folder,
-            val_fraction=self.config.val_fraction,
-            seed=self.config.seed,
-            dataset=self.config.dataset,
-            crop_box=self.config.crop_box,
-        )
-        self.data = ready_to_train(self.data)
-        self.batches = ClassBatches(
-            self.data.train.class_indices,
-            batch_size=self.config.batch_size,
-            per_class=self.config.per_class,
-            seed=self.config.seed,
-        )
+        device = processes.together(lambda: torch_device(self.config.device, allow_mps=False))
+        self.device = processes.own_device(device)
+        self.data: TrainingData = processes.together(self._read_data)
+        refuse_other_data(self.data, self.folder, processes)
+        self.batches = shared_batches(self.data.train, self.config, processes)
         model = self._model().to(self.device)
         self.choices = settings.choices if resume else self._choose(model)
         self.batches.steps = self.choices.steps
         if not resume:
-            self.run = new_run(runs, name, self.config)
-            write_settings(self.run, Settings(self.config, self.folder, self.choices), self.data)
-        self.keeper = Keeper(self.run, self.config, self.data, self.folder, self.choices.epochs)
+            self.run = processes.on_first(lambda: self._new_run(runs, name))
+        self._prepare(model)
+
+    def _prepare(self, model: CGD) -> None:
+        """Make what does the work."""
+        processes = self.processes
+        self.keeper = Keeper(
+            self.run, self.config, self.data, self.folder, self.choices.epochs, processes
+        )
         self.progress = Progress()
         self.reader = BatchReader(
             self.data.train,
@@ -140,24 +148,29 @@ class Trainer:
             self.config,
             side=self.choices.side,
             skipped=self.progress.skipped,
+            processes=processes,
         )
         self.learner = Learner(
             model,
             self.config,
             steps=self.choices.epochs * self.choices.steps,
             precision=self.choices.precision,
+            processes=processes,
         )
         self.judge = Judge(
             self.data,
             self.device,
             workers=self.config.workers,
             skipped=self.progress.skipped,
+            processes=processes,
         )
 
     def reports(self) -> Iterator[Report]:
         """Run to the end: StartReport, then steps and epochs, then TrainReport."""
         progress = self.progress
-        with writer_lock(self.run / "run"):
+        with contextlib.ExitStack() as held:
+            lock = writer_lock(self.run / "run")
+            self.processes.on_first(lambda: held.enter_context(lock))
             if self.resumed:
                 self.keeper.restore(self.learner, progress)
             yield self._start_report(progress.done)
@@ -167,9 +180,7 @@ class Trainer:
                 yield from self._epoch(epoch)
                 self.keeper.save(self.learner, progress)
                 yield progress.epochs[-1]
-            result = self._finish()
-            write_text(self.run / RESULT_FILE, _json(result))
-            yield result
+            yield self._finish()
 
     def _begin(self) -> EpochReport:
         """Judge the backbone; a run whose pictures cannot even be judged leaves no folder."""
@@ -177,7 +188,7 @@ class Trainer:
         try:
             judged = self._judged(lambda: self.judge.untrained(self.learner.model))
         except CGDError:
-            if not self.resumed:
+            if not self.resumed and self.processes.first:
                 shutil.rmtree(self.run)
                 with contextlib.suppress(OSError):  # not empty: other runs
                     self.run.parent.rmdir()
@@ -193,11 +204,30 @@ class Trainer:
         self.progress.evaluation_seconds = time.monotonic() - started
         return report
 
+    def _read_data(self) -> TrainingData:
+        data = read_training_data(
+            self.folder,
+            val_fraction=self.config.val_fraction,
+            seed=self.config.seed,
+            dataset=self.config.dataset,
+            crop_box=self.config.crop_box,
+        )
+        return ready_to_train(data)
+
+    def _new_run(self, runs: Path, name: str | None) -> Path:
+        run = new_run(runs, name, self.config)
+        write_settings(run, Settings(self.config, self.folder, self.choices), self.data)
+        return run
+
     def _model(self) -> CGD:
-        classes = len(self.data.train.classes)
-        if self.resumed:  # weights come from the state; the backbone's need not be there any more
-            return initial_model(replace(self.config, backbone_weights="none"), classes)
-        return initial_model(self.config, classes)
+        """The network to begin with. Weights come from the state on a resume, else from the first
+        process: the backbone's file need not be there any more, or anywhere else."""
+        config, classes = self.config, len(self.data.train.classes)
+        if self.resumed or not self.processes.first:
+            config = replace(config, backbone_weights="none")
+        model = self.processes.together(lambda: initial_model(config, classes))
+        self.processes.spread(model)
+        return model
 
     def _choose(self, model: CGD) -> Choices:
         return choose(
@@ -207,6 +237,7 @@ class Trainer:
             self.batches.batch_size,
             self.batches.steps,
             len(self.data.val),
+            self.processes,
         )
 
     def _epoch(self, epoch: int) -> Iterator[Report]:
@@ -214,12 +245,12 @@ class Trainer:
         started, shown, steps = time.monotonic(), 0, 0
         sums = torch.zeros(len(FIGURES), dtype=torch.float64)
         before = (epoch - 1) * self.batches.steps
-        for step, (pixels, labels) in enumerate(self.reader.epoch(epoch), start=1):
-            figures = self.learner.step(pixels, labels, before + step - 1)
+        for step, batch in enumerate(self.reader.epoch(epoch), start=1):
+            figures = self.learner.step(batch.pixels, batch.labels, before + step - 1, batch.sizes)
             if not figures.isfinite().all():
                 raise self._diverged(epoch, step)
             sums += figures
-            shown, steps = shown + len(labels), steps + 1
+            shown, steps = shown + sum(batch.sizes), steps + 1
             elapsed = time.monotonic() - started
             yield step_report(
                 figures,
@@ -230,10 +261,13 @@ class Trainer:
                 left_seconds=self._left(epoch, step, elapsed),
                 learning_rate=self.learner.rate(),
             )
+        share_skipped(self.progress.skipped, self.processes)
         if steps == 0:
-            raise TrainingError(
-                "no batch of two readable pictures could be made in a whole epoch",
-                hint="check the pictures: the skipped ones are named above",
+            raise self.processes.agreed(
+                TrainingError(
+                    "no batch of two readable pictures could be made in a whole epoch",
+                    hint="check the pictures: the skipped ones are named above",
+                )
             )
         elapsed = time.monotonic() - started
         self.progress.seconds += elapsed
@@ -259,13 +293,21 @@ class Trainer:
             is_best=judged is not None and can_choose and self.progress.is_better(judged),
         )
         self.progress.epochs.append(report)
-        warn_of_collapse(report, self.config)
+        if self.processes.first:
+            warn_of_collapse(report, self.config)
 
     def _finish(self) -> TrainReport:
-        model, progress = run_checkpoint(self.run), self.progress
+        model = self.processes.on_first(lambda: run_checkpoint(self.run))
+        test = self.judge.test(model)
+        if not self.processes.alone:  # what the page shows is embedded by all; written by the first
+            with contextlib.suppress(CGDError):
+                self.judge.prepare(model)
+        return self.processes.on_first(lambda: self._write_result(model, test))
+
+    def _write_result(self, model: Path, test: RecallReport | None) -> TrainReport:
+        progress = self.progress
         best = progress.best
         chosen = best or progress.epochs[-1]
-        test = self.judge.test(model)
         warn_if_worse(progress.epochs[0], chosen)
         result = TrainReport(
             run=self.run,
@@ -280,6 +322,7 @@ class Trainer:
         )
         judged = partial(self.judge.judged, model)
         finish_run(result, judged, progress.epochs, self.config, self.folder)
+        write_text(self.run / RESULT_FILE, _json(result))
         return result
 
     def _start_report(self, done: int) -> StartReport:
@@ -293,7 +336,7 @@ class Trainer:
             batch_size=self.batches.batch_size,
             device=str(self.device),
             judged_on=self.data.judged_on,
-            notes=(*self.data.notes, *self.choices.notes),
+            notes=(*self.data.notes, *self.choices.notes, *self.processes.notes),
         )
 
     def _left(self, epoch: int, step: int, elapsed: float) -> float | None:
@@ -305,18 +348,24 @@ class Trainer:
         judged = sum(is_judged(e, last, self.config.evaluations) for e in range(epoch, last + 1))
         return steps * elapsed / step + judged * self.progress.evaluation_seconds
 
-    def _diverged(self, epoch: int, step: int) -> TrainingError:
+    def _diverged(self, epoch: int, step: int) -> CGDError:
         good = [name for name in ("last", "best") if (self.run / f"{name}.safetensors").is_file()]
         kept = (
             f"the last good weights are `{self.run / good[0]}.safetensors`"
             if good
             else ("no epoch was finished before")
         )
-        return TrainingError(
+        error = TrainingError(
             f"the loss is no longer finite at step {step} of epoch {epoch}, learning rate "
             f"{self.learner.rate():g}",
             hint=f"lower --learning-rate; {kept}",
         )
+        return self.processes.agreed(error)
+
+
+def _unfinished(runs: Path, name: str | None) -> tuple[Path, Settings]:
+    run = find_unfinished(runs, name)
+    return run, read_settings(run)
 
 
 def _json(report: TrainReport) -> str:

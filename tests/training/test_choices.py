@@ -30,7 +30,7 @@ def table(tmp_path_factory):
     ],
 )
 def test_bf16_only_where_it_is_faster(monkeypatch, table, seconds, wanted):
-    monkeypatch.setattr(module, "step_seconds", lambda m, c, b, p: seconds[p.value])
+    monkeypatch.setattr(module, "step_seconds", lambda m, c, b, p, _: seconds[p.value])
     found = choose(CGD(NETWORK), TrainConfig(**SMALL), table, 4, 9, 6)
     assert found.precision is wanted and (found.epochs, found.steps) == (40, 9)
     assert "1.00 s in fp32" in found.notes[0]
