@@ -39,6 +39,11 @@ def launch() -> Launch:
     return Launch(int(rank), int(world), int(here))
 
 
+def is_launched() -> bool:
+    """Whether a launcher started this process, be it the only one, and looks at its exit code."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
 def rank() -> int:
     """The number of this process; 0 alone, and where the environment makes no sense."""
     return _number("RANK") if _number("WORLD_SIZE") > 1 else 0

@@ -3,7 +3,7 @@
 import pytest
 
 from cgdcli.errors import ConfigError
-from cgdcli.launch import Launch, launch, local_rank, processes_here, rank
+from cgdcli.launch import Launch, is_launched, launch, local_rank, processes_here, rank
 
 TORCHRUN = {
     "RANK": "5",
@@ -31,14 +31,19 @@ def say(monkeypatch):
 def test_what_torchrun_says(say):
     say(**TORCHRUN)
     assert launch() == Launch(rank=5, world=8, local_rank=1)
-    assert (rank(), local_rank(), processes_here()) == (5, 1, 4)
+    assert (rank(), local_rank(), processes_here()) == (5, 1, 4) and is_launched()
 
 
 @pytest.mark.parametrize("said", [{}, {"WORLD_SIZE": "1"}, {"RANK": "3", "LOCAL_RANK": "2"}])
 def test_a_process_that_was_started_by_itself_is_the_first(say, said):
     say(**said)
     assert launch() == Launch()
-    assert (rank(), local_rank(), processes_here()) == (0, 0, 1)
+    assert (rank(), local_rank(), processes_here()) == (0, 0, 1) and not is_launched()
+
+
+def test_torchrun_may_start_a_single_process(say):
+    say(**TORCHRUN | {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"})
+    assert launch() == Launch() and is_launched()
 
 
 def test_one_process_a_machine_needs_no_local_rank(say):

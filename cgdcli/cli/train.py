@@ -21,7 +21,7 @@ from cgdcli.cli.train_display import TrainDisplay
 from cgdcli.config import TrainConfig
 from cgdcli.config.training import option_name
 from cgdcli.errors import ConfigError
-from cgdcli.launch import launch, rank
+from cgdcli.launch import is_launched, rank
 from cgdcli.words import counted
 
 # What may differ on a resume, as it does not change the result.
@@ -138,7 +138,7 @@ def _run(
     if report.skipped:
         out.warn(f"skipped {counted(len(report.skipped), 'picture')} that could not be read")
     # A launcher takes every code but 0 for a failure: it would complain, or begin again.
-    return EXIT_SKIPPED if report.skipped and launch().world == 1 else 0
+    return EXIT_SKIPPED if report.skipped and not is_launched() else 0
 
 
 def _refuse_settings(context: typer.Context, config: Path | None) -> None:

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from cgdcli.cli.output import SECONDS_BETWEEN_LINES, Output
-from cgdcli.launch import launch
+from cgdcli.launch import is_launched
 from cgdcli.reports import EpochReport, Report, StartReport, StepReport
 
 LONG_RUN_SECONDS = 3600.0
@@ -39,8 +39,7 @@ class TrainDisplay:
         if self._status is not None:
             self._status.stop()
         if kind is not None and not issubclass(kind, Exception) and self.run is not None:
-            alone = launch().world == 1
-            command = ["cgd"] if alone else ["torchrun", "...", "-m", "cgdcli"]
+            command = ["torchrun", "...", "-m", "cgdcli"] if is_launched() else ["cgd"]
             line = [*command, "train", "--resume", "--name", self.run.name]
             if self.run.parent != Path("runs"):
                 line += ["--runs", str(self.run.parent)]

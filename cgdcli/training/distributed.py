@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 from cgdcli.errors import CGDError, ConfigError, TrainingError
-from cgdcli.launch import Launch, launch
+from cgdcli.launch import Launch, launch, local_rank
 
 Value = TypeVar("Value")
 
@@ -159,14 +159,16 @@ ALONE = Processes(Launch())
 def joined() -> Iterator[Processes]:
     """The processes that were launched together, joined for the time of a run.
 
+    A program that has joined them itself is taken at its word; its group must serve the CPU, too.
+
     Raises:
         TrainingError: they do not find each other, or one of them ends in the middle.
     """
-    launched = launch()
+    own = not dist.is_initialized()
+    launched = launch() if own else Launch(dist.get_rank(), dist.get_world_size(), local_rank())
     if launched.world == 1:
         yield ALONE
         return
-    own = not dist.is_initialized()  # else a program of one's own has done it
     if own:
         _join(launched)
     healthy = False
@@ -196,7 +198,7 @@ def _join(launched: Launch) -> None:
         raise TrainingError(
             f"the {launched.world} processes do not find each other: {str(error).splitlines()[0]}",
             hint="check that MASTER_ADDR and MASTER_PORT (torchrun --rdzv-endpoint) can be reached "
-            "from every machine",
+            "from every machine; of several networks GLOO_SOCKET_IFNAME names the one to take",
         ) from error
 
 

@@ -88,3 +88,14 @@ def test_smaller_where_large_ones_do_not_fit(tmp_path):
 
 def test_free_memory_is_some():
     assert 10**7 < free_memory() < 10**14
+
+
+def test_processes_of_one_machine_share_its_memory(tmp_path, monkeypatch):
+    from cgdcli.images import cache
+
+    pictures = [(file, None) for file in draw_classes(tmp_path, "red", 3).rglob("*.png")]
+    enough = int(4 * sum(reduced_bytes(44, 36, 36) for _ in pictures)) + 4  # a quarter is taken
+    monkeypatch.setattr(cache, "free_memory", lambda: enough)
+    assert side_that_fits(pictures, read, 32) == 64
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert side_that_fits(pictures, read, 32) is None

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from cgdcli.images import loading
 from cgdcli.images.loading import READ_AHEAD_PER_WORKER, batched, read_ahead, worker_count
 
 
@@ -95,3 +96,10 @@ def test_batches_are_full_but_the_last(count):
 def test_workers_are_as_many_as_asked_or_one_to_eight():
     assert worker_count(13) == 13
     assert 1 <= worker_count(0) <= 8
+
+
+@pytest.mark.parametrize(("processes", "workers"), [(1, 8), (2, 6), (5, 2), (1000, 1)])
+def test_processes_of_one_machine_share_its_cores(monkeypatch, processes, workers):
+    monkeypatch.setattr(loading.os, "sched_getaffinity", lambda _: range(12), raising=False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    assert (worker_count(0), worker_count(3)) == (workers, 3)

@@ -300,17 +300,29 @@ def test_a_run_goes_on_with_another_number_of_processes(runs, size, tmp_path):
     assert len(report.skipped) == len(BROKEN)
 
 
-def test_without_test_pictures_and_with_a_process_that_reads_none(tmp_path):
-    """Three classes of two pictures, a step is all six; of three processes' two, both broken."""
+def in_a_folder_of_its_own(data, config, folder):
+    """Machines without a shared folder: each has the data, the first one alone the weights."""
+    os.chdir(folder / os.environ["RANK"])
+    report = train(data, config, runs="runs", name="run")
+    return report, sorted(path.name for path in Path().iterdir())
+
+
+def test_the_first_process_alone_reads_weights_and_writes(weights, tmp_path):
+    """And without test pictures; of three processes' two a step, one has only broken ones."""
     data = draw(tmp_path / "data", 3, each=2)
     for file in (data / "c01").iterdir():
         file.write_bytes(b"no picture")
-    config = replace(CONFIG, epochs=1, batch_size=6)
-    reports = gang(3, to_the_end, tmp_path / "said", data, config, tmp_path / "runs", "run")
-    report = reports[0][0]
+    for rank in "012":
+        (tmp_path / rank).mkdir()
+    shutil.copy(weights, tmp_path / "0/trunk.pth")
+    config = replace(CONFIG, epochs=1, batch_size=6, backbone_weights="trunk.pth")
+    ends = gang(3, in_a_folder_of_its_own, tmp_path / "said", data, config, tmp_path)
+    assert [there for _, there in ends] == [["runs", "trunk.pth"], [], []]
+    report = ends[0][0]
+    assert all(one == report for one, _ in ends)
     assert report.test is None and report.judged_on == "train"
     assert report.evaluation.queries == 4 and len(report.skipped) == 2
-    assert (report.run / "report.html").is_file()
+    assert (tmp_path / "0/runs/run/report.html").is_file()
 
 
 # What goes wrong
