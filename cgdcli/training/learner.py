@@ -50,10 +50,8 @@ class Learner:
             join_batch_norm(model.backbone, self.device)
         self.optimizer = make_optimizer(model, self.objective, config)
         self.average = WeightAverage(model, config.ema, steps) if config.ema else None
-        self._losses = _Losses(model, self.objective, bf16=self.bf16)
-        self._pass: nn.Module = self._losses
-        if not processes.alone:
-            self._pass = _shared(self._losses)
+        losses = _Losses(model, self.objective, bf16=self.bf16)
+        self._pass: nn.Module = losses if processes.alone else _shared(losses)
 
     @property
     def _frozen(self) -> bool:

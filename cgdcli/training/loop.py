@@ -122,7 +122,9 @@ class Trainer:
         else:
             if data is None:
                 raise ConfigError("no data to train on; DATA is missing", hint="cgd train DATA")
-            self.config, self.folder = config or TrainConfig(), Path(data)
+            # The first one's: in the environment of another machine may stand something else.
+            self.config = processes.on_first(lambda: config or TrainConfig())
+            self.folder = Path(data)
         device = processes.together(lambda: torch_device(self.config.device, allow_mps=False))
         self.device = processes.own_device(device)
         self.data: TrainingData = processes.together(self._read_data)
