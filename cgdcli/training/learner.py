@@ -54,6 +54,7 @@ class Learner:
         """
         done = number / self.steps
         set_rates(self.optimizer, self.config, done)
+        self.objective.begin_step(number, self.steps)
         losses = self.losses(pixels, labels, resting=done < self.config.warm)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(losses.total)

@@ -34,6 +34,7 @@ from cgdcli.training.choices import Choices, choose
 from cgdcli.training.judge import Judge
 from cgdcli.training.keeping import Keeper, Progress
 from cgdcli.training.learner import Learner
+from cgdcli.training.metric_learning import require_losses
 from cgdcli.training.objective import FIGURES
 from cgdcli.training.reporting import (
     STEPS_BEFORE_A_FORECAST,
@@ -111,6 +112,7 @@ class Trainer:
             if data is None:
                 raise ConfigError("no data to train on; DATA is missing", hint="cgd train DATA")
             self.config, self.folder = config or TrainConfig(), Path(data)
+        require_losses(self.config.loss)
         self.device = torch_device(self.config.device, allow_mps=False)
         self.data: TrainingData = read_training_data(
             self.folder,
