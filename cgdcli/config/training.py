@@ -63,6 +63,9 @@ class TrainConfig:
         "Letters of S (SPoC, mean) M (MAC, max) G (GeM) R (R-MAC) C (CroW) W (weighted GeM); the "
         "first feeds the auxiliary classifier.",
     )
+    learn_p: bool = setting(
+        False, "Learn the exponent p of G and W, from 3, within 1 to 8, on values above 0."
+    )
     embedding_dim: int = setting(
         512, "Length of the embedding; divisible by the number of descriptors.", 1, 65_536
     )
@@ -80,8 +83,9 @@ class TrainConfig:
     learning_rate: float = setting(1e-4, "Of the backbone.", 1e-12, 1e3)
     head_rate: float = setting(10.0, "Learning rate of the heads, in times the backbone's.", 0, 1e6)
     proxy_rate: float = setting(100.0, "That of the class proxies, likewise.", 0, 1e6)
+    p_rate: float = setting(10.0, "That of a learned p, likewise.", 0, 1e6)
     weight_decay: float = setting(
-        1e-4, "Of matrices and filters; none of norms, biases and proxies.", 0, 1
+        1e-4, "Of matrices and filters; none of norms, biases, proxies and p.", 0, 1
     )
     clip_norm: float = setting(5.0, "Largest norm of a step's gradient; 0: any.", 0, 1e6)
     schedule: Schedule = setting(
@@ -165,6 +169,11 @@ class TrainConfig:
                 hint="leave one of --class-weight, --ranking-weight and --proxy-weight out",
             )
         self._check_loss()
+        if self.learn_p and not set(self.descriptors) & set("GW"):
+            raise ConfigError(
+                f"--learn-p: none of the descriptors {self.descriptors} has a p; G and W have",
+                hint="leave it out, or choose descriptors such as --descriptors SG",
+            )
 
     def _check_loss(self) -> None:
         """A setting that would do nothing is an error."""
@@ -204,6 +213,7 @@ class TrainConfig:
             embedding_dim=self.embedding_dim,
             classes=classes,
             transform=Transform(image_size=self.image_size),
+            learned_p=self.learn_p,
         )
 
     @classmethod

@@ -61,6 +61,7 @@ class Learner:
         if self.config.clip_norm:
             torch.nn.utils.clip_grad_norm_(self._parameters(), self.config.clip_norm)
         self.optimizer.step()
+        self.model.bound_exponents()
         if self.average is not None and done >= self.config.warm:
             self.average.feed()
         return losses.figures()
