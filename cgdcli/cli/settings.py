@@ -31,7 +31,7 @@ def with_settings(command: Callable[..., int]) -> Callable[..., int]:
 
 def _parameter(field: "dataclasses.Field[Any]") -> inspect.Parameter:
     kind = field.type
-    metavar = "NAME" if field.name == "backbone" else None
+    metavar = "NAME" if field.name in ("backbone", "loss") else None
     shown = option(option_name(field.name), help=_help(field), show_default=False, metavar=metavar)
     return inspect.Parameter(
         field.name,
@@ -59,7 +59,7 @@ def _plain(value: Any) -> str:
         if isinstance(value, StrEnum)
         else f"{value:g}"
         if isinstance(value, float)
-        else str(value)
+        else str(value) or "none"
     )
 
 

@@ -52,7 +52,8 @@ class Judge:
 
     def untrained(self, model: CGD) -> RecallReport:
         """The same on the pooled descriptors of the network's backbone, without its heads."""
-        pooled = meta_model(replace(model.config, embedding_dim=None, classes=0))
+        bare = replace(model.config, embedding_dim=None, classes=0, heads=(), learned_p=False)
+        pooled = meta_model(bare)
         pooled.backbone = model.backbone
         return self.val(pooled)
 

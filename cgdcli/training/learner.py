@@ -78,12 +78,14 @@ class Learner:
         """
         done = number / self.steps
         set_rates(self.optimizer, self.config, done)
+        self.objective.begin_step(number, self.steps)
         losses = self.losses(pixels, labels, resting=done < self.config.warm, sizes=sizes)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(losses.total)
         if self.config.clip_norm:
             torch.nn.utils.clip_grad_norm_(self._parameters(), self.config.clip_norm)
         self.optimizer.step()
+        self.model.bound_exponents()
         if self.average is not None and done >= self.config.warm:
             self.average.feed()
         return losses.figures()

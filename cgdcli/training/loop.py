@@ -35,6 +35,7 @@ from cgdcli.training.distributed import ALONE, Processes, joined
 from cgdcli.training.judge import Judge
 from cgdcli.training.keeping import Keeper, Progress, refuse_other_data
 from cgdcli.training.learner import Learner
+from cgdcli.training.metric_learning import require_losses
 from cgdcli.training.objective import FIGURES
 from cgdcli.training.reporting import (
     STEPS_BEFORE_A_FORECAST,
@@ -125,6 +126,7 @@ class Trainer:
             # The first one's: in the environment of another machine may stand something else.
             self.config = processes.on_first(lambda: config or TrainConfig())
             self.folder = Path(data)
+        processes.together(lambda: require_losses(self.config.loss))
         device = processes.together(lambda: torch_device(self.config.device, allow_mps=False))
         self.device = processes.own_device(device)
         self.data: TrainingData = processes.together(self._read_data)

@@ -159,7 +159,7 @@ def read_settings(run: Path) -> Settings:
 def write_metrics(run: Path, epochs: list[EpochReport]) -> None:
     """Write `metrics.csv` anew, one row an epoch; recall and mAP@R as fractions."""
     ranks = next((list(e.evaluation.recall) for e in epochs if e.evaluation), [])
-    plain = ["epoch", "learning_rate", "loss", "class_loss", "triplet_loss", "proxy_loss"]
+    plain = ["epoch", "learning_rate", "loss", "class_loss", "ranking_loss", "proxy_loss"]
     plain += [
         "active_triplets",
         "accuracy",

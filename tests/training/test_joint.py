@@ -20,10 +20,13 @@ LETTERS = "RSMGCW"
 NETWORK = CGDConfig(
     descriptors=LETTERS, embedding_dim=12, classes=4, transform=Transform(image_size=32)
 )
-NO_LOSS = {"class_weight": 0.0, "triplet_weight": 0.0, "proxy_weight": 0.0}
+NO_LOSS = {"class_weight": 0.0, "ranking_weight": 0.0, "proxy_weight": 0.0}
+RANKING = NO_LOSS | {"ranking_weight": 1.0}
 CASES = {
     "class": NO_LOSS | {"class_weight": 1.0},
-    "triplet": NO_LOSS | {"triplet_weight": 1.0},
+    "triplet": RANKING,
+    "batch-all": RANKING | {"loss": "batch-all"},
+    "proxy-anchor": RANKING | {"loss": "proxy-anchor"},
     "proxy": NO_LOSS | {"proxy_weight": 1.0},
     "all": {},
     "at rest": {},
@@ -32,7 +35,7 @@ CASES = {
 TOLERANCE = {"float64": 1e-9, "float32": 1e-4}
 # Pictures of each process in a step, twelve in all; a process may have none that is readable.
 SIZES = {2: [(6, 6), (9, 3), (0, 12)], 4: [(3, 3, 3, 3), (2, 5, 4, 1), (0, 7, 0, 5)]}
-PARTS = ("backbone.", "branches.", "classifier.", "proxies")
+PARTS = ("backbone.", "branches.", "classifier.", "proxies", "ranking.")
 
 
 def runs(size):
@@ -151,8 +154,10 @@ def test_losses_and_gradients_are_those_of_one_process(many, precision, case):
         off = many[0][run][0]
         assert off.pop("figures") < TOLERANCE[precision]
         assert (off["backbone."] is None) == (case == "at rest")
-        assert (off["proxies"] is None) == (case in ("class", "triplet"))
-        assert (off["classifier."] is None) == (case in ("proxy", "triplet"))
+        ranks = case in ("triplet", "batch-all", "proxy-anchor")
+        assert (off["proxies"] is None) == (ranks or case == "class")
+        assert (off["classifier."] is None) == (ranks or case == "proxy")
+        assert (off["ranking."] is None) == (case != "proxy-anchor")
         known = {part: value for part, value in off.items() if value is not None}
         assert all(value < TOLERANCE[precision] for value in known.values()), (run, known)
 

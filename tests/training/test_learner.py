@@ -50,7 +50,7 @@ def test_sixty_steps_learn_from_one_batch():
 
 
 def test_weights_of_losses():
-    only = {"class_weight": 0.0, "triplet_weight": 0.0, "proxy_weight": 2.0}
+    only = {"class_weight": 0.0, "ranking_weight": 0.0, "proxy_weight": 2.0}
     figures = dict(
         zip(FIGURES, learner(TrainConfig(**only, warm=0)).step(*batch(), 0).tolist(), strict=True)
     )
