@@ -18,7 +18,7 @@ from cgdcli.training.losses import (
     smoothed_cross_entropy,
     soft_margin_triplet,
 )
-from cgdcli.training.memory import Memory
+from cgdcli.training.former import Memory
 from cgdcli.training.metric_learning import MetricLearningLoss
 
 

@@ -22,7 +22,7 @@ from cgdcli.training.losses import (
     batch_hard_triplet,
     soft_margin_triplet,
 )
-from cgdcli.training.memory import Memory
+from cgdcli.training.former import Memory
 from cgdcli.training.metric_learning import MetricLearningLoss, require_losses
 from cgdcli.training.objective import Objective
 
