@@ -15,6 +15,7 @@ class CGDError(Exception):
     """
 
     exit_code = 1
+    everywhere = False  # raised by every process of a run at once; the first one says it
 
     def __init__(self, what: str, *, hint: str) -> None:
         super().__init__(what)

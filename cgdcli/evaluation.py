@@ -147,18 +147,20 @@ def evaluate_table(
     ranks: Sequence[int] = RECALL_RANKS,
     on_progress: OnProgress | None = None,
     *,
+    embedded: EmbeddedTable | None = None,
     on_judged: Callable[[JudgedTable], None] | None = None,
 ) -> RecallReport:
     """Embed a table in memory and score it: its queries in its gallery, a row never in itself.
 
     Args:
+        embedded: the table's rows, where they have been made already.
         on_judged: is handed rows and each query's result, where the summary is not enough; not of a
             table with queries and gallery, whose rows are not each other's neighbours.
 
     Raises:
         DatasetError: no query, or no picture of the gallery, could be read.
     """
-    embedded = _embed_table(engine, table, config, on_progress)
+    embedded = embedded or _embed_table(engine, table, config, on_progress)
     if table.is_query:
         return _renamed(_queries_in_gallery(embedded, table, ranks), "", embedded.skipped)
     scores = score_queries(embedded.rows, embedded.labels, ranks)
@@ -305,34 +307,64 @@ def _average_precision(right: NDArray[np.bool_], relevant: NDArray[Any]) -> NDAr
     return np.asarray(total / np.maximum(relevant, 1), dtype=np.float64)
 
 
-def _embed_table(
-    engine: Engine, table: ImageTable, config: EmbedConfig, on_progress: OnProgress | None
+def embed_part(
+    engine: Engine,
+    table: ImageTable,
+    config: EmbedConfig,
+    places: range,
+    on_progress: OnProgress | None = None,
 ) -> EmbeddedTable:
-    rows, places, hashes, skipped = [], [], [], []
+    """The rows of some neighbouring places of a table, of which none may be readable."""
+    start, stop = places.start, places.stop
+    rows, found, hashes, skipped = [], [], [], []
     for batch in embed_files(
         engine,
-        table.paths,
+        table.paths[start:stop],
         batch_size=config.batch_size,
         workers=config.workers,
-        boxes=table.boxes,
+        boxes=table.boxes[start:stop],
     ):
         if len(batch.rows):
             rows.append(batch.rows)
-        places += [picture.position for picture in batch.pictures]
+        found += [start + picture.position for picture in batch.pictures]
         hashes += [picture.sha256 for picture in batch.pictures]
         skipped += [SkippedImage(str(p.file), p.reason) for p in batch.skipped]
         if on_progress:
-            on_progress(len(places) + len(skipped), len(table), len(skipped))
-    if not rows:
-        raise nothing_readable(len(table), skipped)
+            on_progress(len(found) + len(skipped), len(places), len(skipped))
     return EmbeddedTable(
-        np.concatenate(rows),
-        tuple(table.paths[i] for i in places),
-        tuple(table.labels[i] for i in places),
+        np.concatenate(rows) if rows else np.empty((0, 0), np.float32),
+        tuple(table.paths[i] for i in found),
+        tuple(table.labels[i] for i in found),
         tuple(hashes),
         tuple(skipped),
-        tuple(places),
+        tuple(found),
     )
+
+
+def join_parts(parts: Sequence[EmbeddedTable]) -> EmbeddedTable:
+    """A whole table from its parts, in order.
+
+    Raises:
+        DatasetError: not one picture could be read.
+    """
+    rows = [part.rows for part in parts if len(part.rows)]
+    skipped = tuple(image for part in parts for image in part.skipped)
+    if not rows:
+        raise nothing_readable(len(skipped), skipped)
+    return EmbeddedTable(
+        np.concatenate(rows),
+        tuple(path for part in parts for path in part.paths),
+        tuple(label for part in parts for label in part.labels),
+        tuple(sha256 for part in parts for sha256 in part.sha256),
+        skipped,
+        tuple(place for part in parts for place in part.places),
+    )
+
+
+def _embed_table(
+    engine: Engine, table: ImageTable, config: EmbedConfig, on_progress: OnProgress | None
+) -> EmbeddedTable:
+    return join_parts([embed_part(engine, table, config, range(len(table)), on_progress)])
 
 
 def _renamed(

@@ -20,7 +20,8 @@ from cgdcli.cli.inspect import inspect
 from cgdcli.cli.profile import profile
 from cgdcli.cli.search import search
 from cgdcli.cli.train import train
-from cgdcli.errors import CGDError
+from cgdcli.errors import CGDError, ConfigError
+from cgdcli.launch import local_rank, rank
 
 EXIT_CTRL_C, EXIT_SIGTERM = 130, 143
 # click's ClickException: Typer carries its own copy of click, whose place is not public.
@@ -84,8 +85,12 @@ def main(argv: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one retur
             result = command.main(arguments or ["--help"], prog_name="cgd", standalone_mode=False)
             sys.stdout.flush()
     except CGDError as error:
-        return _failed(error.exit_code, error.what, error.hint)
+        if not _is_told_elsewhere(error):
+            _failed(error.exit_code, error.what, error.hint)
+        return error.exit_code
     except UsageFailure as error:
+        if _is_told_elsewhere(error):
+            return getattr(error, "exit_code", 2)
         return _usage_error(error, arguments)
     except (BrokenPipeError, SystemExit):
         # The reader of our output has gone (`cgd search ... | head -1`): nothing to complain of.
@@ -99,10 +104,9 @@ def main(argv: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one retur
         why = error.strerror or error
         return _failed(1, f"cannot read or write {where}: {why}", "check the free space there")
     except Terminated:
-        typer.echo("stopped by SIGTERM", err=True)
-        return EXIT_SIGTERM
+        return _stopped(EXIT_SIGTERM, "SIGTERM")
     if result == EXIT_CTRL_C:  # Typer's answer to KeyboardInterrupt
-        typer.echo("stopped by Ctrl-C", err=True)
+        _stopped(EXIT_CTRL_C, "Ctrl-C")
     if not arguments:  # the help has been shown; a command was wanted
         return 2
     return result if isinstance(result, int) else 0
@@ -115,8 +119,24 @@ def run() -> None:
 
 def _failed(exit_code: int, what: str, hint: str) -> int:
     """The two lines of an expected failure, on stderr."""
-    typer.echo(f"error: {what}\nhint: {hint}", err=True)
+    number = rank()
+    where = f"process {number}: " if number else ""
+    typer.echo(f"error: {where}{what}\nhint: {hint}", err=True)
     return exit_code
+
+
+def _stopped(exit_code: int, by: str) -> int:
+    if not rank():
+        typer.echo(f"stopped by {by}", err=True)
+    return exit_code
+
+
+def _is_told_elsewhere(error: Exception) -> bool:
+    """Whether another process of the same torchrun says it, in the same words."""
+    if isinstance(error, CGDError) and error.everywhere:
+        return rank() > 0
+    # Wrong usage is found by every process of a machine, before they know of each other.
+    return isinstance(error, ConfigError | UsageFailure) and local_rank() > 0
 
 
 def _drop_stdout() -> None:

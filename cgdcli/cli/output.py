@@ -25,10 +25,11 @@ class Output:
     Args:
         quiet: say nothing on stderr but warnings and errors.
         verbose: also say details.
+        mute: say and print nothing at all: another process of the same command does.
     """
 
-    def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
-        self.quiet, self.verbose = quiet, verbose
+    def __init__(self, *, quiet: bool = False, verbose: bool = False, mute: bool = False) -> None:
+        self.quiet, self.verbose, self.mute = quiet or mute, verbose, mute
         self.stderr = _console(stderr=True)
         logger = logging.getLogger("cgdcli")
         logger.handlers = [_Notices(self)]
@@ -43,10 +44,14 @@ class Output:
 
     def warn(self, line: str) -> None:
         """A line that --quiet does not silence."""
+        if self.mute:
+            return
         self.stderr.print(f"warning: {line}", markup=False, highlight=False, soft_wrap=True)
 
     def show(self, result: "RenderableType") -> None:
         """The result, on stdout."""
+        if self.mute:
+            return
         _console(stderr=False).print(result)
 
     def json(self, value: Any) -> None:
@@ -58,6 +63,8 @@ class Output:
 
     def lines(self, lines: Iterable[str]) -> None:
         """The result as plain lines, on stdout; odd names come out as their bytes."""
+        if self.mute:
+            return
         sys.stdout.flush()
         for line in lines:
             sys.stdout.buffer.write(line.encode("utf-8", "surrogateescape"))

@@ -31,7 +31,7 @@ def with_settings(command: Callable[..., int]) -> Callable[..., int]:
 
 def _parameter(field: "dataclasses.Field[Any]") -> inspect.Parameter:
     kind = field.type
-    how: dict[str, Any] = {"metavar": "NAME"} if field.name == "backbone" else {}
+    how: dict[str, Any] = {"metavar": "NAME"} if field.name in ("backbone", "loss") else {}
     if field.metadata.get("auto"):
         how = {"metavar": "<int>|auto", "parser": _whole_or_auto}
     shown = option(option_name(field.name), help=_help(field), show_default=False, **how)
@@ -68,7 +68,7 @@ def _plain(value: Any) -> str:
         if isinstance(value, StrEnum)
         else f"{value:g}"
         if isinstance(value, float)
-        else str(value)
+        else str(value) or "none"
     )
 
 

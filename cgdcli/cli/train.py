@@ -21,6 +21,7 @@ from cgdcli.cli.train_display import TrainDisplay
 from cgdcli.config import MAY_CHANGE, TrainConfig
 from cgdcli.config.training import option_name
 from cgdcli.errors import ConfigError
+from cgdcli.launch import is_launched, rank
 from cgdcli.words import counted
 
 _RESUME_HELP = (
@@ -78,8 +79,9 @@ def train(
     cgd train data/ --minutes 30
     cgd train data/ --backbone resnet50 --embedding-dim 1536
     cgd train data/ --recipe reference
+    torchrun --nproc-per-node 4 -m cgdcli train data/
     """
-    out = Output(quiet=quiet, verbose=verbose)
+    out = Output(quiet=quiet, verbose=verbose, mute=rank() > 0)
     if force and not resume and was_given(context, "force"):
         raise ConfigError(
             "--force goes with --resume; a new run never replaces one",
@@ -132,7 +134,8 @@ def _run(out: Output, data: Path | None, how: dict[str, Any], *, as_json: bool) 
     out.say(next_line)
     if report.skipped:
         out.warn(f"skipped {counted(len(report.skipped), 'picture')} that could not be read")
-    return EXIT_SKIPPED if report.skipped else 0
+    # A launcher takes every code but 0 for a failure: it would complain, or begin again.
+    return EXIT_SKIPPED if report.skipped and not is_launched() else 0
 
 
 def _changes(context: typer.Context, config: Path | None) -> dict[str, Any]:

@@ -60,6 +60,24 @@ class Recipe(StrEnum):
     reference = "reference"
 
 
+class RankingLoss(StrEnum):
+    """What ranks embeddings; `config.losses` has the settings of each."""
+
+    batch_hard = "batch-hard"
+    batch_all = "batch-all"
+    soft_margin = "soft-margin"
+    multi_similarity = "multi-similarity"
+    contrastive = "contrastive"
+    margin = "margin"
+    circle = "circle"
+    supcon = "supcon"
+    ntxent = "ntxent"
+    proxy_anchor = "proxy-anchor"
+    arcface = "arcface"
+    cosface = "cosface"
+    soft_triple = "soft-triple"
+
+
 class Optimizer(StrEnum):
     """PyTorch's Adam, with decoupled weight decay or without."""
 

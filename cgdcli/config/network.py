@@ -42,6 +42,10 @@ class Transform:
             )
 
 
+# Entries that a saved config has only where they are not this.
+_LATER: dict[str, Any] = {"heads": (), "learned_p": False}
+
+
 @dataclass(frozen=True)
 class CGDConfig:
     """One network, whole: what is needed, beside the tensors, to make the same embeddings.
@@ -52,8 +56,9 @@ class CGDConfig:
         embedding_dim: length of the embedding, divided evenly among the descriptors; None for no
             projections: the pooled descriptors themselves.
         classes: outputs of the auxiliary classifier; 0 for none.
-        gem_p: exponent of G and W, fixed.
+        gem_p: exponent of G and W; where it is learned, what learning began with.
         heads: one per descriptor, in order; empty where all of them are CGD's own, `linear`.
+        learned_p: whether G and W have an exponent of their own among the tensors.
     """
 
     backbone: Backbone = Backbone.resnet18
@@ -64,6 +69,7 @@ class CGDConfig:
     gem_p: float = 3.0
     transform: Transform = field(default_factory=Transform)
     heads: tuple[Head, ...] = ()
+    learned_p: bool = False
 
     def __post_init__(self) -> None:
         check_choice("backbone", self.backbone, Backbone)
@@ -103,15 +109,16 @@ class CGDConfig:
         return self.heads[branch] if self.heads else Head.linear
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON. `heads` stands there only where a branch is not CGD's own, so
-        that files and fingerprints from before there were others stay what they are."""
+        """Plain values, for JSON. `heads` stands there only where a branch is not CGD's own, and
+        `learned_p` where it is true, so that files and fingerprints from before there were others
+        stay what they are."""
         values = dataclasses.asdict(self)
-        return values if self.heads else {k: v for k, v in values.items() if k != "heads"}
+        return {k: v for k, v in values.items() if v or k not in _LATER}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """The inverse of `to_dict`; a missing or unknown entry is an error, never a default."""
-        values = {"heads": ()} | dict(values)
+        values = _LATER | dict(values)
         check_names(cls, values)
         transform = dict(values.pop("transform"))
         check_names(Transform, transform)

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from cgdcli.config.checks import check_choice, check_range
+from cgdcli.config.losses import LOSSES, loss_settings, loss_words, with_memory
 from cgdcli.config.names import (
     Backbone,
     BatchNorm,
@@ -19,6 +20,7 @@ from cgdcli.config.names import (
     Device,
     Optimizer,
     Precision,
+    RankingLoss,
     Recipe,
     Schedule,
     StrideMode,
@@ -77,6 +79,9 @@ class TrainConfig:
         "Letters of S (SPoC, mean) M (MAC, max) G (GeM) R (R-MAC) C (CroW) W (weighted GeM); the "
         "first feeds the auxiliary classifier.",
     )
+    learn_p: bool = setting(
+        False, "Learn the exponent p of G and W, from 3, within 1 to 8, on values above 0."
+    )
     embedding_dim: int = setting(
         512, "Length of the embedding; divisible by the number of descriptors.", 1, 65_536
     )
@@ -101,8 +106,9 @@ class TrainConfig:
     learning_rate: float = setting(1e-4, "Of the backbone.", 1e-12, 1e3)
     head_rate: float = setting(10.0, "Learning rate of the heads, in times the backbone's.", 0, 1e6)
     proxy_rate: float = setting(100.0, "That of the class proxies, likewise.", 0, 1e6)
+    p_rate: float = setting(10.0, "That of a learned p, likewise.", 0, 1e6)
     weight_decay: float = setting(
-        1e-4, "Of matrices and filters; none of norms, biases and proxies.", 0, 1
+        1e-4, "Of matrices and filters; none of norms, biases, proxies and p.", 0, 1
     )
     clip_norm: float = setting(5.0, "Largest norm of a step's gradient; 0: any.", 0, 1e6)
     schedule: Schedule = setting(
@@ -112,11 +118,31 @@ class TrainConfig:
         0.05, "Share of the run in which the heads alone learn, the backbone at rest.", 0, 0.9
     )
     class_weight: float = setting(1.0, "Of the auxiliary classifier's loss.", 0, 1e6)
-    triplet_weight: float = setting(1.0, "Of the batch-hard triplet loss.", 0, 1e6)
+    loss: RankingLoss = setting(
+        RankingLoss.batch_hard,
+        f"The ranking loss on the embedding: {loss_words()}. The other two losses stay beside it, "
+        "unless --class-weight 0 and --proxy-weight 0 leave them out.",
+    )
+    loss_settings: str = setting(
+        "", "Settings of --loss in place of the published, such as alpha=2,beta=40."
+    )
+    ranking_weight: float = setting(1.0, "Of the ranking loss.", 0, 1e6)
+    memory: int = setting(
+        0,
+        "Embeddings of former batches that the ranking loss compares with, too (cross-batch "
+        "memory, XBM); 0: none.",
+        0,
+        10_000_000,
+    )
+    memory_start: float = setting(
+        0.1, "Share of the run after which they are kept: before, they change too fast.", 0, 1
+    )
     proxy_weight: float = setting(
         1.0, "Of the normalized softmax over class proxies, on the embedding.", 0, 1e6
     )
-    margin: float = setting(0.1, "Of the triplet loss, a distance of unit embeddings.", 0, 100)
+    margin: float = setting(
+        0.1, "Of batch-hard and batch-all, a distance of unit embeddings.", 0, 100
+    )
     temperature: float = setting(0.5, "Of the auxiliary classifier.", 1e-3, 1e3)
     smoothing: float = setting(0.1, "Of the auxiliary classifier's labels.", 0, 0.999)
     proxy_temperature: float = setting(0.07, "Of the softmax over proxies.", 1e-3, 1e3)
@@ -171,10 +197,45 @@ class TrainConfig:
                 f"--per-class {self.per_class} is larger than --batch-size {self.batch_size}",
                 hint=f"a batch holds several classes: try --batch-size {8 * self.per_class}",
             )
-        if not self.class_weight + self.triplet_weight + self.proxy_weight:
+        if not self.class_weight + self.ranking_weight + self.proxy_weight:
             raise ConfigError(
                 "all losses have the weight 0, so nothing is learned",
-                hint="leave one of --class-weight, --triplet-weight and --proxy-weight out",
+                hint="leave one of --class-weight, --ranking-weight and --proxy-weight out",
+            )
+        self._check_loss()
+        if self.learn_p and not set(self.descriptors) & set("GW"):
+            raise ConfigError(
+                f"--learn-p: none of the descriptors {self.descriptors} has a p; G and W have",
+                hint="leave it out, or choose descriptors such as --descriptors SG",
+            )
+
+    def _check_loss(self) -> None:
+        """A setting that would do nothing is an error."""
+        loss_settings(self.loss, self.loss_settings)
+        default = {field.name: field.default for field in dataclasses.fields(self)}
+        if not self.ranking_weight and self.loss is not default["loss"]:
+            raise ConfigError(
+                f"--loss {self.loss} has the weight 0 by --ranking-weight, so it does nothing",
+                hint="leave one of the two out",
+            )
+        if self.memory and not self.ranking_weight:
+            raise ConfigError(
+                f"--memory {self.memory} serves the ranking loss alone, whose weight is 0",
+                hint="leave out --memory, or give --ranking-weight",
+            )
+        if self.memory and LOSSES[self.loss].why_no_memory:
+            raise ConfigError(
+                f"--memory {self.memory} is of no use to --loss {self.loss}, which "
+                f"{LOSSES[self.loss].why_no_memory}",
+                hint=f"leave out --memory, or choose among {', '.join(with_memory())}",
+            )
+        if self.margin != default["margin"] and not LOSSES[self.loss].takes_margin:
+            own = "margin" in LOSSES[self.loss].settings
+            raise ConfigError(
+                f"--margin {self.margin:g} is not a margin of --loss {self.loss}",
+                hint=f"its own: --loss-settings margin={self.margin:g}"
+                if own
+                else "leave --margin out; see `cgd train --help` for what that loss has",
             )
 
     @property
@@ -192,6 +253,7 @@ class TrainConfig:
             embedding_dim=self.embedding_dim,
             classes=classes,
             transform=Transform(image_size=self.image_size),
+            learned_p=self.learn_p,
         )
 
     @classmethod

@@ -46,9 +46,10 @@ def read_network(weights: ForeignWeights, said: ConvertConfig) -> tuple[CGDConfi
         descriptors=letters,
         embedding_dim=found.embedding_dim,
         classes=found.classes,
-        gem_p=_gem_p(weights, letters, said, assumed),
+        gem_p=_gem_p(weights, found, letters, said, assumed),
         transform=_transform(weights, said, assumed),
         heads=_heads(weights, found, assumed),
+        learned_p=found.learned_p,
     )
     return config, tuple(assumed)
 
@@ -125,8 +126,21 @@ def _pooled_stride(found: Architecture) -> tuple[StrideMode, str]:
     return pooled_config(found.backbone).stride, "torchvision's"
 
 
-def _gem_p(weights: ForeignWeights, letters: str, said: ConvertConfig, assumed: list[str]) -> float:
+def _gem_p(
+    weights: ForeignWeights,
+    found: Architecture,
+    letters: str,
+    said: ConvertConfig,
+    assumed: list[str],
+) -> float:
     facts = weights.facts
+    if found.learned_p:
+        if said.gem_p is not None:
+            raise MismatchError(
+                f"--gem-p {said.gem_p:g} has no place: `{weights.path}` has a learned p of its own",
+                hint="leave out --gem-p",
+            )
+        return CGDConfig.gem_p
     p, why = (facts.gem_p, facts.why) if facts.gem_p else (CGDConfig.gem_p, "the usual one")
     if said.gem_p is None and why and set(letters) & set("GW"):
         assumed.append(f"p {p:g} of GeM ({why})")

@@ -38,7 +38,6 @@ _MAGIC = b"cgdpics1"
 _HEADER = struct.Struct("<8sI")  # magic, side
 _RECORD = struct.Struct("<4s16sIIQqI")  # mark, key, width, height, source's size, mtime_ns, crc32
 _MARK = b"PICT"
-_PROCESSES = 1_000
 
 
 class _Entry(NamedTuple):
@@ -61,19 +60,19 @@ class FileStore:
 
     Args:
         side: of the pictures, see `images.reducing`; those of another side are forgotten.
-
-    A second process at the same folder gets a file of its own.
+        rank: of this process, among those that keep pictures in the folder.
 
     Raises:
-        OSError: the file cannot be opened or written.
+        OSError: the file cannot be opened or written, or another process of the rank has it.
     """
 
-    def __init__(self, folder: Path, side: int) -> None:
+    def __init__(self, folder: Path, side: int, rank: int = 0) -> None:
         self.side = side
         self._lock = threading.Lock()
         self._entries: dict[bytes, _Entry] = {}
         self._trusted: set[bytes] = set()  # written here, or their checksum was looked at
-        self.path, self._descriptor = _open(folder)
+        self.path = folder / NAME.format(rank or "")
+        self._descriptor = _open(self.path)
         self._full = False
         self._end = self._take_up()
 
@@ -167,19 +166,16 @@ def stored_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.glob(NAME.format("*")))
 
 
-def _open(folder: Path) -> tuple[Path, int]:
-    """The first file of its name that no other process has open."""
-    for number in range(_PROCESSES):
-        path = folder / NAME.format(number or "")
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            if fcntl is not None:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            continue
-        return path, descriptor
-    raise OSError(f"{_PROCESSES} processes keep pictures in `{folder}`")
+def _open(path: Path) -> int:
+    """Open and lock; the kernel gives the lock back when its process ends, however it ends."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise OSError(f"another process has `{path.name}`") from error
+    return descriptor
 
 
 def _key(path: Path, box: Box | None) -> bytes:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from cgdcli.launch import processes_here
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -17,12 +19,15 @@ READ_AHEAD_PER_WORKER = 8
 
 
 def worker_count(workers: int) -> int:
-    """`workers`, or for 0 the number of cores this process may use, at most 8."""
+    """`workers`, or for 0 the number of cores this process may use, at most 8.
+
+    Processes that torchrun started on one machine share its cores.
+    """
     if workers:
         return workers
     available = getattr(os, "sched_getaffinity", None)
     cores = len(available(0)) if available else os.cpu_count() or 1
-    return min(8, cores)
+    return min(8, max(1, cores // processes_here()))
 
 
 def read_ahead(

@@ -16,7 +16,7 @@ from cgdcli.weights.header import Header, file_fingerprint, read_header
 if TYPE_CHECKING:
     from cgdcli.conversion.plan import Prepared
 
-GROUPS = ("stem", "layer1", "layer2", "layer3", "layer4", "branches", "classifier")
+GROUPS = ("stem", "layer1", "layer2", "layer3", "layer4", "branches", "exponents", "classifier")
 PROFILER, OTHER = "profiler", "other"
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -92,7 +92,7 @@ def group_of(name: str | None) -> str:
     stage = rest.partition(".")[0]
     if first == "backbone":
         return stage if stage in GROUPS else "stem" if stage in ("conv1", "bn1") else OTHER
-    return first if first in ("branches", "classifier") else OTHER
+    return first if first in ("branches", "exponents", "classifier") else OTHER
 
 
 def place_of(name: str) -> tuple[int, list[tuple[int, int | str]]]:
@@ -125,6 +125,7 @@ def _open_own(header: Header) -> OpenedWeights:
     if config is not None:
         found = file_fingerprint(header)
         facts |= {"config": config.to_dict(), "fingerprint": found}
+        facts |= _learned_p((tensor.name, tensor) for tensor in tensors)
         if found != saved.get("fingerprint"):
             changed = _changed(header.path, found, saved.get("fingerprint"))
             findings.append(Anomaly("changed since written", header.path.name, changed.what))
@@ -155,6 +156,17 @@ def _open_own(header: Header) -> OpenedWeights:
         tuple(findings),
         refusal,
     )
+
+
+def _learned_p(named: Iterable[tuple[str, StoredTensor]]) -> dict[str, Any]:
+    """The learned exponents by letter, as one fact; nothing where there is none."""
+    values = {
+        name.removeprefix("exponents."): float(block.reshape(-1)[0])
+        for name, tensor in named
+        if group_of(name) == "exponents"
+        for block in tensor.blocks()
+    }
+    return {"learned_p": values} if values else {}
 
 
 def _changed(path: Path, found: str, said: object) -> MismatchError:
@@ -202,6 +214,7 @@ def _open_foreign(path: Path) -> OpenedWeights:
             "config": config.to_dict(),
             "fingerprint": found,
         }
+        facts |= _learned_p((e.becomes or "", tensors[e.name]) for e in entries if e.becomes)
     notes = [f"to use it: cgd convert-weights '{path}'"]
     if error is not None:
         notes = [f"convert-weights would refuse it: {error.what}", f"to go on: {error.hint}"]

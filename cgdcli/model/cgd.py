@@ -18,6 +18,8 @@ from cgdcli.model.backbones import ResNetBackbone
 from cgdcli.model.descriptors import pool
 from cgdcli.reports import ModelInfo
 
+EXPONENTS = (1.0, 8.0)
+
 
 class CGDOutput(NamedTuple):
     """`embedding` (B, D), unit rows; `logits` (B, K), or None without an auxiliary classifier."""
@@ -33,7 +35,8 @@ class CGD(nn.Module):
     pretrained backbone is a usable model at once.
 
     Parameter names: `backbone.<torchvision's name>`, `branches.<i>.weight` (D/n, C) and, where
-    the config's head has one, `.bias`; `classifier.batch_norm.*`, `classifier.linear.*`.
+    the config's head has one, `.bias`; where p is learned, `exponents.G` and `.W`, scalars;
+    `classifier.batch_norm.*`, `classifier.linear.*`.
     """
 
     def __init__(self, config: CGDConfig) -> None:
@@ -52,6 +55,10 @@ class CGD(nn.Module):
                 )
                 for i in range(count)
             )
+        weighted = [letter for letter in config.descriptors if letter in "GW"]
+        self.exponents = nn.ParameterDict(
+            {letter: torch.tensor(config.gem_p) for letter in weighted if config.learned_p}
+        )
         self.classifier = AuxiliaryClassifier(channels, config.classes) if config.classes else None
 
     @property
@@ -69,13 +76,33 @@ class CGD(nn.Module):
 
     def head(self, feature_map: Tensor) -> CGDOutput:
         """A map (B, C, H', W') to embedding and logits."""
-        letters, p = self.config.descriptors, self.config.gem_p
+        embedding, first = self.describe(feature_map)
+        return CGDOutput(embedding, self.classify(first))
+
+    def describe(self, feature_map: Tensor) -> tuple[Tensor, Tensor]:
+        """A map (B, C, H', W') to the embedding (B, D) and the first descriptor (B, C)."""
         with torch.autocast(feature_map.device.type, enabled=False):
-            pooled = [pool(feature_map, letter, p=p) for letter in letters]
+            pooled = [self.pool(feature_map, letter) for letter in self.config.descriptors]
             parts = [self.branch(i, vector) for i, vector in enumerate(pooled)]
-            embedding = F.normalize(torch.cat(parts, dim=1))
-            logits = self.classifier(pooled[0]) if self.classifier is not None else None
-        return CGDOutput(embedding, logits)
+            return F.normalize(torch.cat(parts, dim=1)), pooled[0]
+
+    def classify(self, first: Tensor) -> Tensor | None:
+        """The first descriptor (B, C) to logits (B, K); None without an auxiliary classifier."""
+        if self.classifier is None:
+            return None
+        with torch.autocast(first.device.type, enabled=False):
+            return cast(Tensor, self.classifier(first))
+
+    def pool(self, feature_map: Tensor, letter: str) -> Tensor:
+        """A map (B, C, H', W') to a descriptor (B, C), with this network's p."""
+        learned = letter in self.exponents
+        return pool(feature_map, letter, p=self.exponents[letter] if learned else self.config.gem_p)
+
+    @torch.no_grad()
+    def bound_exponents(self) -> None:
+        """Bring learned exponents back between 1, the mean, and 8, nearly the maximum."""
+        for p in self.exponents.values():
+            p.clamp_(*EXPONENTS)
 
     def branch(self, i: int, vector: Tensor) -> Tensor:
         """A pooled descriptor (B, C) to its unit block (B, D/n)."""

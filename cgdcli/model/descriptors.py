@@ -19,15 +19,16 @@ from torch import Tensor
 
 RMAC_SCALES = 3
 RMAC_OVERLAP = 0.4
+LEARNED_FLOOR = 1e-6
 
 
-def pool(feature_map: Tensor, letter: str, *, p: float = 3.0) -> Tensor:
+def pool(feature_map: Tensor, letter: str, *, p: float | Tensor = 3.0) -> Tensor:
     """Pool a map by the descriptor called `letter`.
 
     Args:
         feature_map: (B, C, H, W), any float dtype.
         letter: one of S M G R C W.
-        p: exponent of G and W, 1 or more.
+        p: exponent of G and W, 1 or more; a learned one is a scalar tensor.
 
     Returns:
         (B, C), float32, or float64 for a float64 map; not normalized.
@@ -49,12 +50,14 @@ def mac(x: Tensor) -> Tensor:
     return x.flatten(2).max(-1).values
 
 
-def gem(x: Tensor, p: float) -> Tensor:
+def gem(x: Tensor, p: float | Tensor) -> Tensor:
     """G: the generalized mean, sign(m) |m|^(1/p) with m = mean of sign(x) |x|^p.
 
     The values are those of the reference at p = 3. Its gradient is 0 * inf = NaN where m = 0 (an
-    all-zero channel); here it is 0 there.
+    all-zero channel); here it is 0 there. With a learned p see `learned_mean`.
     """
+    if isinstance(p, Tensor):
+        return learned_mean(x, p, torch.ones_like(x[:, :1]))
     return _signed_root(_signed_power(x, p).mean((2, 3)), p)
 
 
@@ -104,12 +107,29 @@ def crow(x: Tensor) -> Tensor:
     return (x * spatial).sum((2, 3)) * _channel_weights(x)
 
 
-def weighted_gem(x: Tensor, p: float) -> Tensor:
+def weighted_gem(x: Tensor, p: float | Tensor) -> Tensor:
     """W: GeM in which places count by CroW's spatial weights, scaled to sum to 1."""
     weights = spatial_weights(x)
+    if isinstance(p, Tensor):
+        return learned_mean(x, p, weights)
     total = weights.sum((2, 3), keepdim=True)
     weights = weights / torch.where(total == 0, 1, total)
     return _signed_root((_signed_power(x, p) * weights).sum((2, 3)), p)
+
+
+def learned_mean(x: Tensor, p: Tensor, weights: Tensor) -> Tensor:
+    """The generalized mean with a p that has a gradient, on the map clamped at 1e-6 (Radenovic
+    et al. 2018): (weighted mean of max(x, 1e-6)^p)^(1/p).
+
+    By logarithms: 1e-6 to the power of 7 is 0 in float32, and the gradient of its root infinite.
+
+    Args:
+        weights: (B, 1, H, W), 0 or more, of any sum; all the same where all are 0.
+    """
+    logs = x.clamp(min=LEARNED_FLOOR).log().flatten(2)
+    shares = weights.clamp(min=torch.finfo(x.dtype).tiny).log().flatten(2)
+    mean = torch.logsumexp(p * logs + shares, 2) - torch.logsumexp(shares, 2)
+    return (mean / p).exp()
 
 
 def spatial_weights(x: Tensor) -> Tensor:
@@ -147,7 +167,7 @@ def _at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-_POOLINGS: dict[str, Callable[[Tensor, float], Tensor]] = {
+_POOLINGS: dict[str, Callable[[Tensor, float | Tensor], Tensor]] = {
     "S": lambda x, p: spoc(x),
     "M": lambda x, p: mac(x),
     "G": gem,

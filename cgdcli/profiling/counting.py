@@ -101,8 +101,11 @@ def _layers(model: CGD) -> tuple[list[LayerProfile], dict[str, Counter[str]]]:
             kind = f"pooling {DESCRIPTOR_NAMES[letter]}"
             shape = (int(x.shape[1]),)
             moved = x[0].numel() + shape[0]
+            own = int(letter in model.exponents)
             layers.append(
-                LayerProfile(f"{stage}.pool", stage, kind, 0, 0, 0, 0, moved, shape, False)
+                LayerProfile(
+                    f"{stage}.pool", stage, kind, own, own * _BYTES, 0, 0, moved, shape, False
+                )
             )
             if model.branches:
                 layers.append(_layer(f"branches.{i}", stage, model.branches[i], shape))

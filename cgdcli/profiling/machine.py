@@ -17,7 +17,6 @@ from cgdcli.config import ProfileConfig
 from cgdcli.engines.torch_engine import torch_device
 from cgdcli.model.backbones import STAGES
 from cgdcli.model.cgd import CGD, normalize_pixels
-from cgdcli.model.descriptors import pool
 from cgdcli.profiling.latency import time_passes
 from cgdcli.profiling.lending import lent
 from cgdcli.reports import Counts, LayerProfile, MachinePeaks, StageSpeed
@@ -134,7 +133,7 @@ def _stage(model: CGD, name: str, x: Tensor) -> Callable[[], object]:
 
 
 def _branch(model: CGD, i: int, letter: str, x: Tensor) -> Callable[[], object]:
-    return lambda: model.branch(i, pool(x, letter, p=model.config.gem_p))
+    return lambda: model.branch(i, model.pool(x, letter))
 
 
 def _work(name: str, counts: Counts, batch_size: int) -> tuple[int, int]:

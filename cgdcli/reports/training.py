@@ -58,7 +58,7 @@ class EpochReport(Report):
     learning_rate: float
     loss: float | None
     class_loss: float | None
-    triplet_loss: float | None
+    ranking_loss: float | None
     active_triplets: float | None
     accuracy: float | None
     images_per_second: float | None

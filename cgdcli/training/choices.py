@@ -5,16 +5,20 @@ import logging
 import statistics
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from cgdcli.config import Precision, TrainConfig
 from cgdcli.config.training import AUTO
+from cgdcli.datasets.reading import TrainingData
 from cgdcli.images.cache import SIDE
 from cgdcli.model.cgd import CGD
+from cgdcli.training.batches import shared_batches
+from cgdcli.training.distributed import ALONE, Processes
 from cgdcli.training.learner import Learner
-from cgdcli.training.memory import batch_words, largest_batch, random_batch
+from cgdcli.training.memory import batch_words, largest_batch, memory_in_words, random_batch
+from cgdcli.training.sampler import ClassBatches
 
 logger = logging.getLogger("cgdcli")
 
@@ -47,38 +51,97 @@ class Choices:
     notes: tuple[str, ...] = ()
 
 
+def decide(
+    model: CGD,
+    config: TrainConfig,
+    data: TrainingData,
+    *,
+    kept: Choices | None = None,
+    changed: Collection[str] = (),
+    processes: Processes = ALONE,
+) -> tuple[ClassBatches, Choices]:
+    """The batches of a run, and all that is measured for it; the batch size first, since the
+    number of steps depends on it.
+
+    Args:
+        model: on the device it will be trained on; it stays as it is.
+        kept: what a run that is taken up decided before.
+        changed: the settings that are others than they were then, by name.
+
+    Raises:
+        TrainingError: a step does not fit the memory, or cannot be compiled.
+    """
+    size, said = choose_batch_size(model, config, kept, changed, processes)
+    batches = shared_batches(data.train, config, size, processes)
+    given = (model, config, batches.batch_size, batches.steps)
+    with memory_in_words(batches.batch_size, next(model.parameters()).device, ""):
+        if kept is None:
+            choices = choose(*given, len(data.val), processes)
+        else:
+            choices = choose_again(kept, changed, *given, processes)
+    batches.steps = choices.steps
+    return batches, replace(choices, batch_size=size, notes=(*said, *choices.notes))
+
+
 def choose_batch_size(
-    model: CGD, config: TrainConfig, kept: Choices | None, changed: Collection[str]
+    model: CGD,
+    config: TrainConfig,
+    kept: Choices | None,
+    changed: Collection[str],
+    processes: Processes = ALONE,
 ) -> tuple[int, tuple[str, ...]]:
     """The batch size asked for, or measured once; and what to say of it.
 
     Args:
         kept, changed: as `choose_again` takes them; None and nothing for a new run.
+        processes: share each batch; what fits the memory of every one of them is taken.
     """
     if config.batch_size != AUTO:
         return config.batch_size, ()
     if kept is not None and "batch_size" not in changed:
         return kept.batch_size, ()
-    size = largest_batch(model, config)
+    own = processes.together(lambda: largest_batch(model, config, shares=processes.size))
+    size = min(processes.gather(own))
     return size, (batch_words(config, size),)
 
 
-def choose(model: CGD, config: TrainConfig, batch_size: int, steps: int, judged: int) -> Choices:
+def choose(
+    model: CGD,
+    config: TrainConfig,
+    batch_size: int,
+    steps: int,
+    judged: int,
+    processes: Processes = ALONE,
+) -> Choices:
     """Decide on a model that stays as it is.
 
     Args:
         model: on the device it will be trained on.
         batch_size, steps: of an epoch that shows every picture.
         judged: pictures of one evaluation.
+        processes: measure together, since they share cores and wait for each other; what the
+            first one decides holds.
     """
+    chosen = _choose(model, config, batch_size, steps, judged, processes)
+    return processes.on_first(lambda: chosen)
+
+
+def _choose(
+    model: CGD,
+    config: TrainConfig,
+    batch_size: int,
+    steps: int,
+    judged: int,
+    processes: Processes,
+) -> Choices:
     notes: list[str] = []
-    precision, seconds = _precision(model, config, batch_size, notes)
+    precision, seconds = _precision(model, config, batch_size, notes, processes)
     if config.compile:
-        seconds = _compiled_seconds(model, config, batch_size, precision, seconds, notes)
+        seconds = _compiled_seconds(model, config, batch_size, precision, seconds, notes, processes)
     epochs = config.epochs
     if config.minutes:
         if seconds is None:
-            seconds = step_seconds(model, config, batch_size, precision)
+            seconds = step_seconds(model, config, batch_size, precision, processes)
         share = _JUDGED * judged / batch_size * seconds * config.evaluations
         time_left = max(1.0, (1 - _FOR_THE_REST) * 60 * config.minutes - share)
         total = max(2, int(time_left / seconds))
@@ -97,6 +160,7 @@ def choose_again(
     config: TrainConfig,
     batch_size: int,
     steps: int,
+    processes: Processes = ALONE,
 ) -> Choices:
     """What a run decided before; what a changed setting tells on is decided anew.
 
@@ -106,14 +170,15 @@ def choose_again(
     notes: list[str] = []
     precision, side, epochs = kept.precision, kept.side, kept.epochs
     if "precision" in changed:
-        precision, _ = _precision(model, config, batch_size, notes)
+        precision, _ = _precision(model, config, batch_size, notes, processes)
     if "image_size" in changed:
         side = picture_side(config)
     if "epochs" in changed:
         epochs = config.epochs
     if config.minutes and "epochs" not in changed:
         steps = min(steps, kept.steps)
-    return Choices(precision, side, epochs, steps, batch_size, tuple(notes))
+    chosen = Choices(precision, side, epochs, steps, batch_size, tuple(notes))
+    return processes.on_first(lambda: chosen)
 
 
 def step_seconds(
@@ -121,17 +186,20 @@ def step_seconds(
     config: TrainConfig,
     batch_size: int,
     precision: Precision,
+    processes: Processes = ALONE,
     *,
     is_compiled: bool = False,
 ) -> float:
-    """Median seconds of forward and backward pass on a copy of the model."""
-    pixels, labels = random_batch(config, batch_size, model.config.classes)
+    """Median seconds of forward and backward pass on a copy of the model, `batch_size` pictures
+    shared among the processes."""
+    pixels, labels = random_batch(config, processes.part(batch_size), model.config.classes)
     learner = Learner(
         copy.deepcopy(model),
         config,
         steps=1,
         precision=precision,
         compiled_for=batch_size if is_compiled else None,
+        processes=processes,
     )
     learner.to_training()
     seconds = []
@@ -145,7 +213,7 @@ def step_seconds(
 
 
 def _precision(
-    model: CGD, config: TrainConfig, batch_size: int, notes: list[str]
+    model: CGD, config: TrainConfig, batch_size: int, notes: list[str], processes: Processes
 ) -> tuple[Precision, float | None]:
     """fp32 or bf16, and seconds a step where they were measured."""
     if config.precision is not Precision.auto:
@@ -153,7 +221,7 @@ def _precision(
     if next(model.parameters()).device.type == "cuda" and not torch.cuda.is_bf16_supported():
         return Precision.fp32, None
     full, half = (
-        step_seconds(model, config, batch_size, precision)
+        step_seconds(model, config, batch_size, precision, processes)
         for precision in (Precision.fp32, Precision.bf16)
     )
     chosen = Precision.bf16 if full / half >= _WORTH_IT else Precision.fp32
@@ -168,13 +236,14 @@ def _compiled_seconds(
     precision: Precision,
     plain: float | None,
     notes: list[str],
+    processes: Processes,
 ) -> float:
     """Of a compiled step. Whoever asks for it gets it, and is told what it brings."""
     if plain is None:
-        plain = step_seconds(model, config, batch_size, precision)
-    seconds = step_seconds(model, config, batch_size, precision, is_compiled=True)
+        plain = step_seconds(model, config, batch_size, precision, processes)
+    seconds = step_seconds(model, config, batch_size, precision, processes, is_compiled=True)
     notes.append(f"compiled: a step takes {seconds:.2f} s, {plain:.2f} s as it is")
-    if seconds > plain:
+    if seconds > plain and processes.first:
         logger.warning("--compile makes a step slower here; leave it out")
     return seconds
 

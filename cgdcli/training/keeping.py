@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,8 +13,9 @@ from cgdcli.datasets.reading import TrainingData
 from cgdcli.errors import MismatchError, OutputError
 from cgdcli.reports import EpochReport, RecallReport, SkippedImage
 from cgdcli.training.board import Board
+from cgdcli.training.distributed import ALONE, Processes
 from cgdcli.training.learner import Learner
-from cgdcli.training.listing import digest, list_pictures, pack
+from cgdcli.training.listing import Listed, digest, pack
 from cgdcli.training.metrics import write_metrics
 from cgdcli.training.run import (
     epoch_from_dict,
@@ -77,27 +78,60 @@ def saying_how_to_go_on(run: Path) -> Iterator[None]:
     except OutputError as error:
         hint = "see to the free space and the permissions there, then "
         hint += f"go on with: {resume_command(run)}" if has_state(run) else "start again"
-        raise OutputError(error.what, hint=hint) from error
+        better = OutputError(error.what, hint=hint)
+        better.everywhere = error.everywhere
+        raise better from error
+
+
+def refuse_other_data(pictures: Sequence[Listed], folder: Path, processes: Processes) -> None:
+    """Refuse processes that do not see the same pictures: they would train on something else.
+
+    Raises:
+        MismatchError: one does not.
+    """
+    if processes.alone:
+        return
+    digests = processes.gather(digest(pictures))
+    for number, found in enumerate(digests):
+        if found != digests[0]:
+            raise processes.agreed(
+                MismatchError(
+                    f"process {number} finds other pictures in `{folder}` than process 0",
+                    hint="every machine wants the same data in the same place: a shared or a "
+                    "copied folder",
+                )
+            )
 
 
 class Keeper:
-    """Writes and reads the files of one run.
+    """Writes and reads the files of one run; of several processes the first one does.
 
     Args:
-        folder: of the data, as given.
+        pictures: what it is trained and judged on.
+        origin: of the data, in words.
         epochs: of the whole run.
     """
 
     def __init__(
-        self, run: Path, config: TrainConfig, data: TrainingData, folder: Path, epochs: int
+        self,
+        run: Path,
+        config: TrainConfig,
+        data: TrainingData,
+        pictures: Sequence[Listed],
+        *,
+        origin: str,
+        epochs: int,
+        processes: Processes = ALONE,
     ) -> None:
         self.run, self.config, self.epochs = run, config, epochs
-        self.data, self.folder = data, folder
-        self.pictures = list_pictures(data, folder)
-        self.board = Board(run) if config.tensorboard else None
+        self.data, self.pictures, self.origin = data, pictures, origin
+        self.processes = processes
+        self.board = Board(run) if config.tensorboard and processes.first else None
 
     def warn_of_little_room(self, learner: Learner) -> None:
         """Say before the first step what would otherwise end the run in the night."""
+        if not self.processes.first:
+            return
         needed = learner.state_bytes() * 2 + 3 * learner.model_bytes()
         there = sum(file.stat().st_size for file in self.run.iterdir() if file.is_file())
         free = shutil.disk_usage(self.run).free
@@ -111,6 +145,9 @@ class Keeper:
 
     def save(self, learner: Learner, progress: Progress) -> None:
         """Checkpoints first, the state last: what the state speaks of is there."""
+        self.processes.on_first(lambda: self._save(learner, progress))
+
+    def _save(self, learner: Learner, progress: Progress) -> None:
         report = progress.epochs[-1]
         checkpoint = self._checkpoint(learner, report)
         if report.epoch > 0:
@@ -118,7 +155,7 @@ class Keeper:
         if report.is_best:
             checkpoint.save(self.run / "best.safetensors")
         write_metrics(self.run, progress.epochs)
-        self.save_state(learner, progress)
+        self._save_state(learner, progress)
         self.show_on_board(progress)
 
     def show_on_board(self, progress: Progress) -> None:
@@ -132,7 +169,7 @@ class Keeper:
             kept.config,
             {name: value.contiguous() for name, value in kept.state_dict().items()},
             class_names=self.data.train.classes,
-            origin={"trained_by": "cgd train", "run": self.run.name, "data": str(self.folder)},
+            origin={"trained_by": "cgd train", "run": self.run.name, "data": self.origin},
             training={
                 "epoch": report.epoch,
                 "epochs": self.epochs,
@@ -146,6 +183,9 @@ class Keeper:
 
     def save_state(self, learner: Learner, progress: Progress) -> None:
         """What the run goes on from."""
+        self.processes.on_first(lambda: self._save_state(learner, progress))
+
+    def _save_state(self, learner: Learner, progress: Progress) -> None:
         save_state(
             self.run,
             {
@@ -170,17 +210,19 @@ class Keeper:
         Raises:
             MismatchError: the weights do not fit a setting that was changed.
         """
-        state = load_state(self.run)
+        state = self.processes.on_first(lambda: load_state(self.run))
         try:
             learner.restore(state, before)
         except (RuntimeError, ValueError, KeyError) as error:
             changed = ", ".join(option_name(name) for name in before.differences(self.config))
             if not changed:
                 raise
-            raise MismatchError(
-                f"the state of the run `{self.run}` does not fit the changed {changed}: "
-                f"{str(error).splitlines()[0]}",
-                hint="leave them as they were, or start another run",
+            raise self.processes.agreed(
+                MismatchError(
+                    f"the state of the run `{self.run}` does not fit the changed {changed}: "
+                    f"{str(error).splitlines()[0]}",
+                    hint="leave them as they were, or start another run",
+                )
             ) from error
         progress.seconds = state["seconds"]
         progress.evaluation_seconds = state["evaluation_seconds"]

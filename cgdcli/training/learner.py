@@ -1,15 +1,18 @@
 """What learns: network, losses, optimizer and average, one step at a time."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from cgdcli.config import BatchNorm, Precision, TrainConfig
 from cgdcli.model.cgd import CGD, CGDOutput, freeze_batch_norm, normalize_pixels
 from cgdcli.training.average import WeightAverage
 from cgdcli.training.compiling import compiled, compiler_in_words
+from cgdcli.training.distributed import ALONE, Processes
+from cgdcli.training.joint import join, join_batch_norm
 from cgdcli.training.objective import Objective, StepLosses
 from cgdcli.training.schedule import make_optimizer, set_rates
 
@@ -23,6 +26,7 @@ class Learner:
         precision: fp32 or bf16, already decided.
         compiled_for: the batch size whose forward pass is compiled, where one is; batches of
             another run as they are. So the bits depend on a batch and on nothing before it.
+        processes: that learn together, each from its part of a batch; they hold the same weights.
     """
 
     def __init__(
@@ -33,9 +37,11 @@ class Learner:
         steps: int,
         precision: Precision,
         compiled_for: int | None = None,
+        processes: Processes = ALONE,
     ) -> None:
         assert precision is not Precision.auto
         self.model, self.config, self.steps = model, config, steps
+        self.processes = processes
         self.device = next(model.parameters()).device
         self.bf16 = precision is Precision.bf16
         if self.bf16:
@@ -44,11 +50,19 @@ class Learner:
             torch.manual_seed(config.seed)
             self.objective = Objective(config, model.config.classes, model.embedding_dim)
         self.objective.to(self.device)
+        if not processes.alone and not self._frozen:
+            join_batch_norm(model.backbone, self.device)
         self.optimizer = make_optimizer(model, self.objective, config)
         self.average = WeightAverage(model, config.ema, steps) if config.ema else None
-        self.compiled_for = compiled_for
+        losses = _Losses(model, self.objective, bf16=self.bf16)
         if compiled_for is not None:
-            self._compiled = compiled(model.backbone)
+            losses.compile_for(len(processes.part(compiled_for)))
+        self._pass: nn.Module = losses if processes.alone else _shared(losses)
+
+    @property
+    def _frozen(self) -> bool:
+        c = self.config
+        return c.backbone_weights != "none" and c.batch_norm is BatchNorm.frozen
 
     def to_training(self) -> None:
         """BatchNorm statistics of pretrained weights stay; of random ones there is none to keep.
@@ -56,48 +70,53 @@ class Learner:
         (Drawn pictures, resnet18 from scratch: with frozen statistics the embedding collapsed.)
         """
         self.model.train()
-        if self.config.backbone_weights != "none" and self.config.batch_norm is BatchNorm.frozen:
+        if self._frozen:
             freeze_batch_norm(self.model)
 
-    def step(self, pixels: Tensor, labels: Tensor, number: int) -> Tensor:
+    def step(
+        self, pixels: Tensor, labels: Tensor, number: int, sizes: Sequence[int] | None = None
+    ) -> Tensor:
         """One optimizer step; `number` of them came before. Returns `StepLosses.figures`.
 
         Args:
-            pixels: uint8 (B, H, W, 3); labels: (B,) int64.
+            pixels: uint8 (B, H, W, 3); labels: (B,) int64; of several processes, its part.
+            sizes: each process's B, by rank; None to ask them.
         """
         done = number / self.steps
         set_rates(self.optimizer, self.config, done)
-        losses = self.losses(pixels, labels, resting=done < self.config.warm)
+        self.objective.begin_step(number, self.steps)
+        losses = self.losses(pixels, labels, resting=done < self.config.warm, sizes=sizes)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(losses.total)
         if self.config.clip_norm:
             torch.nn.utils.clip_grad_norm_(self._parameters(), self.config.clip_norm)
         self.optimizer.step()
+        self.model.bound_exponents()
         if self.average is not None and done >= self.config.warm:
             self.average.feed()
         return losses.figures()
 
-    def losses(self, pixels: Tensor, labels: Tensor, *, resting: bool = False) -> StepLosses:
-        """Forward pass and losses; `resting` leaves the backbone without gradient."""
-        # From pinned memory both copies go on while the host is already at the forward pass.
-        pixels, labels = (t.to(self.device, non_blocking=True) for t in (pixels, labels))
+    def losses(
+        self,
+        pixels: Tensor,
+        labels: Tensor,
+        *,
+        resting: bool = False,
+        sizes: Sequence[int] | None = None,
+    ) -> StepLosses:
+        """Forward pass and losses; `resting` leaves the backbone without gradient.
+
+        With several processes: the losses of all their pictures together, the same on each.
+        """
+        # From pinned memory the copies go on while the host is already at the forward pass.
+        pixels = pixels.to(self.device, non_blocking=True)
+        sizes = sizes or self.processes.sizes(len(labels))
+        labels = join(labels, sizes).to(self.device, non_blocking=True)
         images = normalize_pixels(pixels, self.model.config)
         if self.bf16:
             images = images.to(memory_format=torch.channels_last)
-        with (
-            torch.set_grad_enabled(not resting),
-            torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16),
-        ):
-            feature_map = self._feature_map(images, resting=resting)
-        output: CGDOutput = self.model.head(feature_map.float())
-        losses: StepLosses = self.objective(output, labels)
+        losses: StepLosses = self._pass(images, labels, sizes, resting)
         return losses
-
-    def _feature_map(self, images: Tensor, *, resting: bool) -> Tensor:
-        if len(images) != self.compiled_for or resting:
-            return cast(Tensor, self.model.backbone(images))
-        with compiler_in_words():
-            return self._compiled(images)
 
     def judged_model(self) -> CGD:
         """What is judged and kept: the average where there is one, else the network itself."""
@@ -116,17 +135,17 @@ class Learner:
             "average": self.average.tensors if self.average else {},
         }
 
-    def restore(self, state: dict[str, Any], before: TrainConfig) -> None:
+    def restore(self, state: dict[str, Any], before: TrainConfig | None = None) -> None:
         """Take back a `state`.
 
         Args:
-            before: the settings that it was reached with. What the optimizer knows of each
-                parameter is taken, its rates and decays are those of now.
+            before: the settings that it was reached with; None: these. What the optimizer knows of
+                each parameter is taken, its rates and decays are those of now.
         """
         self.model.load_state_dict(state["model"], strict=True)
         self.objective.load_state_dict(state["objective"], strict=True)
         # In the groups of then, which another weight decay divides otherwise.
-        then = make_optimizer(self.model, self.objective, before)
+        then = make_optimizer(self.model, self.objective, before or self.config)
         then.load_state_dict(state["optimizer"])
         self.optimizer.state.update(then.state)
         if self.average is not None:
@@ -147,3 +166,59 @@ class Learner:
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+class _Losses(nn.Module):
+    """Forward pass and losses as one module, for DistributedDataParallel to wrap."""
+
+    def __init__(self, model: CGD, objective: Objective, *, bf16: bool) -> None:
+        super().__init__()
+        self.model, self.objective, self.bf16 = model, objective, bf16
+        self._compiled_for: int | None = None
+        self._compiled: Callable[[Tensor], Tensor] = lambda images: images
+
+    def compile_for(self, count: int) -> None:
+        """Compile the backbone for batches of so many pictures of this process."""
+        module = compiled(self.model.backbone)
+
+        # Behind a function: as a module it would be a second home of the same parameters.
+        def run(images: Tensor) -> Tensor:
+            return module(images)
+
+        self._compiled_for, self._compiled = count, run
+
+    def forward(
+        self, images: Tensor, labels: Tensor, sizes: Sequence[int], resting: bool
+    ) -> StepLosses:
+        """Pictures of this process, labels of all."""
+        with (
+            torch.set_grad_enabled(not resting),
+            torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.bf16),
+        ):
+            feature_map = self._feature_map(images, resting)
+        embedding, first = self.model.describe(feature_map.float() if self.bf16 else feature_map)
+        if len(sizes) > 1:
+            both = join(torch.cat([embedding, first], dim=1), sizes)
+            embedding, first = both.tensor_split([embedding.shape[1]], dim=1)
+        output = CGDOutput(embedding, self.model.classify(first))
+        losses: StepLosses = self.objective(output, labels)
+        return losses
+
+    def _feature_map(self, images: Tensor, resting: bool) -> Tensor:
+        if len(images) != self._compiled_for or resting:
+            return cast(Tensor, self.model.backbone(images))
+        with compiler_in_words():
+            return self._compiled(images)
+
+
+def _shared(losses: _Losses) -> DistributedDataParallel:
+    """The module, its gradients averaged over processes during the backward pass.
+
+    `find_unused_parameters`: a resting backbone and a classifier without weight have no gradient.
+    With it the buckets also stay as they are; else they are sorted anew after the first step, and
+    a resumed run of three processes or more would add in another order.
+    """
+    # Where no parameter is ever unused, every process warns of it in three lines.
+    device = next(losses.parameters()).device
+    losses.register_parameter("unused", nn.Parameter(torch.zeros(1, device=device)))
+    return DistributedDataParallel(losses, find_unused_parameters=True, forward_sync_buffers=False)

@@ -1,5 +1,6 @@
 """Job: train a CGD. `train` runs it; `Trainer.reports` is the same, step by step."""
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,20 +28,28 @@ from cgdcli.reports import (
     StartReport,
     TrainReport,
 )
-from cgdcli.training.batches import BatchReader
+from cgdcli.training.batches import BatchReader, share_skipped
 from cgdcli.training.beginning import initial_model
 from cgdcli.training.board import check_tensorboard
-from cgdcli.training.choices import Choices, choose, choose_again, choose_batch_size
+from cgdcli.training.choices import Choices, decide
+from cgdcli.training.distributed import ALONE, Processes, joined
 from cgdcli.training.judge import Judge
-from cgdcli.training.keeping import Keeper, Progress, saying_how_to_go_on
+from cgdcli.training.keeping import (
+    Keeper,
+    Progress,
+    refuse_other_data,
+    saying_how_to_go_on,
+)
 from cgdcli.training.learner import Learner
 from cgdcli.training.listing import held_out_classes, list_pictures
 from cgdcli.training.memory import memory_in_words
+from cgdcli.training.metric_learning import require_losses
 from cgdcli.training.objective import FIGURES
 from cgdcli.training.places import choose_place, open_store, place_words
 from cgdcli.training.reporting import (
     STEPS_BEFORE_A_FORECAST,
     before_training,
+    diverged,
     epoch_report,
     step_report,
 )
@@ -81,6 +90,9 @@ def train(
 ) -> TrainReport:
     """Train on a folder of classes (or train/val/test of them) and return how it ended.
 
+    In a program started by torchrun every process calls it, and they train one network together:
+    the reports are the same on each, and the first process alone writes files.
+
     Args:
         data: see `datasets.folders`; with `resume` the run's own, unless given.
         resume: go on with the run `name`, or the newest unfinished one, with its own settings.
@@ -95,14 +107,22 @@ def train(
         TrainingError: nothing to resume, or the loss is not finite.
         MismatchError: pictures or settings of a resumed run have changed.
     """
-    trainer = Trainer(
-        data, config, runs=Path(runs), name=name, resume=resume, changes=changes, force=force
-    )
-    for report in trainer.reports():
-        if isinstance(report, TrainReport):
-            return report
-        if on_report:
-            on_report(report)
+    with joined() as processes:
+        trainer = Trainer(
+            data,
+            config,
+            runs=Path(runs),
+            name=name,
+            resume=resume,
+            changes=changes,
+            force=force,
+            processes=processes,
+        )
+        for report in trainer.reports():
+            if isinstance(report, TrainReport):
+                return report
+            if on_report:
+                on_report(report)
     raise AssertionError("a run ends with a TrainReport")
 
 
@@ -119,35 +139,48 @@ class Trainer:
         resume: bool,
         changes: Mapping[str, Any] | None = None,
         force: bool = False,
+        processes: Processes = ALONE,
     ) -> None:
+        self.processes = processes
         self.stopped: Stopped | None = None
+        # What is read of files and environment, here as below: the first one's, for all of them.
         if resume:
-            self.run = find_unfinished(runs, name)
-            self.stopped = read_stopped(self.run)
-            self.config = config_to_go_on_with(self.stopped, changes or {})
-            self.folder = Path(data or self.stopped.settings.data)
+            stopped = processes.on_first(lambda: read_stopped(find_unfinished(runs, name)))
+            self.config = processes.on_first(lambda: config_to_go_on_with(stopped, changes or {}))
+            self.stopped, self.run = stopped, stopped.run
+            self.folder = Path(data or stopped.settings.data)
         else:
             if data is None:
                 raise ConfigError("no data to train on; DATA is missing", hint="cgd train DATA")
-            self.config, self.folder = config or TrainConfig(), Path(data)
-            self.run = run_path(runs, name, self.config)
-        if self.config.tensorboard:
-            check_tensorboard()
-        self.device = torch_device(self.config.device, allow_mps=False)
-        self.data: TrainingData = read_training_data(
-            self.folder,
-            val_fraction=self.config.val_fraction,
-            seed=self.config.seed,
-            dataset=self.config.dataset,
-            crop_box=self.config.crop_box,
-            held_out=held_out_classes(self.stopped.pictures) if self.stopped else None,
-        )
-        self.data = ready_to_train(self.data)
-        self.changed = self._changes_to_say(force)
+            self.config = processes.on_first(lambda: config or TrainConfig())
+            self.folder = Path(data)
+            self.run = processes.on_first(lambda: run_path(runs, name, self.config))
+        processes.together(self._check_extras)
+        device = processes.together(lambda: torch_device(self.config.device, allow_mps=False))
+        self.device = processes.own_device(device)
+        self.data: TrainingData = processes.together(self._read_data)
+        self.pictures = list_pictures(self.data, self.folder)
+        refuse_other_data(self.pictures, self.folder, processes)
+        self.changed = processes.on_first(lambda: self._changes_to_say(force))
         model = self._model().to(self.device)
-        self.batches, self.choices = self._choose(model)
-        self.place = choose_place(self.config, self.data.train, self.choices.side, self.run)
-        self.keeper = Keeper(self.run, self.config, self.data, self.folder, self.choices.epochs)
+        self.batches, self.choices = self._decide(model)
+        self.place = processes.together(
+            lambda: choose_place(self.config, self.data.train, self.choices.side, self.run)
+        )
+        self._prepare(model)
+
+    def _prepare(self, model: CGD) -> None:
+        """Make what does the work."""
+        processes = self.processes
+        self.keeper = Keeper(
+            self.run,
+            self.config,
+            self.data,
+            self.pictures,
+            origin=str(self.folder),
+            epochs=self.choices.epochs,
+            processes=processes,
+        )
         self.progress = Progress()
         self.reader = BatchReader(
             self.data.train,
@@ -155,6 +188,7 @@ class Trainer:
             self.config,
             side=self.choices.side,
             skipped=self.progress.skipped,
+            processes=processes,
             pin=self.device.type == "cuda",
         )
         self.learner = Learner(
@@ -163,38 +197,44 @@ class Trainer:
             steps=self.choices.epochs * self.choices.steps,
             precision=self.choices.precision,
             compiled_for=self.batches.batch_size if self.config.compile else None,
+            processes=processes,
         )
         self.judge = Judge(
             self.data,
             self.device,
             workers=self.config.workers,
             skipped=self.progress.skipped,
+            processes=processes,
         )
 
     def reports(self) -> Iterator[Report]:
         """Run to the end: StartReport, then steps and epochs, then TrainReport."""
-        made = make_run(self.run) if self.stopped is None else []
+        processes = self.processes
+        made = processes.on_first(lambda: [] if self.stopped else make_run(self.run))
         try:
-            with (
-                writer_lock(self.run / LOCKED, named(self.run)),
-                saying_how_to_go_on(self.run),
-                memory_in_words(self.batches.batch_size, self.device, resume_command(self.run)),
-            ):
+            with contextlib.ExitStack() as held:
+                lock = writer_lock(self.run / LOCKED, named(self.run))
+                processes.on_first(lambda: held.enter_context(lock))
+                held.enter_context(saying_how_to_go_on(self.run))
+                command = resume_command(self.run)
+                held.enter_context(memory_in_words(self.batches.batch_size, self.device, command))
                 yield from self._reports()
         finally:
             self.reader.keep_in(None)
-            if not has_state(self.run):
+            if processes.first and not has_state(self.run):
                 remove_run(made)  # there is nothing to go on from: its name is free again
 
     def _reports(self) -> Iterator[Report]:
         progress = self.progress
         if self.stopped is None:
-            self._write_settings()
+            self.processes.on_first(self._write_settings)
             self.keeper.save_state(self.learner, progress)  # a stopped run can go on from here
         else:
             self._take_up(self.stopped)
         self.keeper.warn_of_little_room(self.learner)
-        self.reader.keep_in(open_store(self.place, self.run, self.choices.side))
+        rank, side = self.processes.rank, self.choices.side
+        store = self.processes.together(lambda: open_store(self.place, self.run, side, rank))
+        self.reader.keep_in(store)
         yield self._start_report(progress.done)
         if not progress.epochs:
             yield self._begin()
@@ -202,16 +242,13 @@ class Trainer:
             yield from self._epoch(epoch)
             self.keeper.save(self.learner, progress)
             yield progress.epochs[-1]
-        result = self._finish()
-        write_text(self.run / RESULT_FILE, _json(result))
-        remove_stores(self.run)
-        yield result
+        yield self._finish()
 
     def _take_up(self, stopped: Stopped) -> None:
         """Go on from the state. What changed is written at once: it need not be forced twice."""
         self.keeper.restore(self.learner, self.progress, stopped.before)
         if self._settings() != stopped.settings or self.changed:
-            self._write_settings()
+            self.processes.on_first(self._write_settings)
         if self.changed:
             self.keeper.save_state(self.learner, self.progress)
         self.keeper.show_on_board(self.progress)
@@ -227,7 +264,7 @@ class Trainer:
         try:
             judged = self._judged(lambda: self.judge.untrained(self.learner.model))
         except CGDError:
-            if self.stopped is None:
+            if self.stopped is None and self.processes.first:
                 remove_state(self.run)
             raise
         report = before_training(self.choices.epochs, self.config.learning_rate, judged)
@@ -241,52 +278,58 @@ class Trainer:
         self.progress.evaluation_seconds = time.monotonic() - started
         return report
 
-    def _model(self) -> CGD:
-        classes = len(self.data.train.classes)
-        if self.stopped:  # weights come from the state; the backbone's need not be there any more
-            return initial_model(replace(self.config, backbone_weights="none"), classes)
-        return initial_model(self.config, classes)
+    def _read_data(self) -> TrainingData:
+        data = read_training_data(
+            self.folder,
+            val_fraction=self.config.val_fraction,
+            seed=self.config.seed,
+            dataset=self.config.dataset,
+            crop_box=self.config.crop_box,
+            held_out=held_out_classes(self.stopped.pictures) if self.stopped else None,
+        )
+        return ready_to_train(data)
+
+    def _check_extras(self) -> None:
+        require_losses(self.config.loss)
+        if self.config.tensorboard and self.processes.first:
+            check_tensorboard()
 
     def _changes_to_say(self, force: bool) -> str:
         """What a run that is taken up goes on with that it did not begin with."""
         if self.stopped is None:
             return ""
-        pictures = list_pictures(self.data, self.folder)
-        return changes_to_say(self.stopped, self.config, pictures, force=force)
+        return changes_to_say(self.stopped, self.config, self.pictures, force=force)
 
-    def _choose(self, model: CGD) -> tuple[ClassBatches, Choices]:
-        """What is measured; the batch size first, since the number of steps depends on it."""
+    def _model(self) -> CGD:
+        """The network to begin with. Weights come from the state on a resume, else from the first
+        process: the backbone's file need not be there any more, or anywhere else."""
+        config, classes = self.config, len(self.data.train.classes)
+        if self.stopped or not self.processes.first:
+            config = replace(config, backbone_weights="none")
+        model = self.processes.together(lambda: initial_model(config, classes))
+        self.processes.spread(model)
+        return model
+
+    def _decide(self, model: CGD) -> tuple[ClassBatches, Choices]:
         kept, changed = None, set[str]()
         if self.stopped is not None:
             kept = self.stopped.settings.choices
             changed = set(self.stopped.before.differences(self.config))
-        size, said = choose_batch_size(model, self.config, kept, changed)
-        batches = ClassBatches(
-            self.data.train.class_indices,
-            batch_size=size,
-            per_class=self.config.per_class,
-            seed=self.config.seed,
+        return decide(
+            model, self.config, self.data, kept=kept, changed=changed, processes=self.processes
         )
-        given = (model, self.config, batches.batch_size, batches.steps)
-        with memory_in_words(batches.batch_size, self.device, ""):
-            if kept is None:
-                choices = choose(*given, len(self.data.val))
-            else:
-                choices = choose_again(kept, changed, *given)
-        batches.steps = choices.steps
-        return batches, replace(choices, batch_size=size, notes=(*said, *choices.notes))
 
     def _epoch(self, epoch: int) -> Iterator[Report]:
         self.learner.to_training()
         started, shown, steps = time.monotonic(), 0, 0
         sums = torch.zeros(len(FIGURES), dtype=torch.float64)
         before = (epoch - 1) * self.batches.steps
-        for step, (pixels, labels) in enumerate(self.reader.epoch(epoch), start=1):
-            figures = self.learner.step(pixels, labels, before + step - 1)
+        for step, batch in enumerate(self.reader.epoch(epoch), start=1):
+            figures = self.learner.step(batch.pixels, batch.labels, before + step - 1, batch.sizes)
             if not figures.isfinite().all():
                 raise self._diverged(epoch, step)
             sums += figures
-            shown, steps = shown + len(labels), steps + 1
+            shown, steps = shown + sum(batch.sizes), steps + 1
             elapsed = time.monotonic() - started
             yield step_report(
                 figures,
@@ -297,10 +340,13 @@ class Trainer:
                 left_seconds=self._left(epoch, step, elapsed),
                 learning_rate=self.learner.rate(),
             )
+        share_skipped(self.progress.skipped, self.processes)
         if steps == 0:
-            raise TrainingError(
-                "no batch of two readable pictures could be made in a whole epoch",
-                hint="check the pictures: the skipped ones are named above",
+            raise self.processes.agreed(
+                TrainingError(
+                    "no batch of two readable pictures could be made in a whole epoch",
+                    hint="check the pictures: the skipped ones are named above",
+                )
             )
         elapsed = time.monotonic() - started
         self.progress.seconds += elapsed
@@ -326,13 +372,21 @@ class Trainer:
             is_best=judged is not None and can_choose and self.progress.is_better(judged),
         )
         self.progress.epochs.append(report)
-        warn_of_collapse(report, self.config)
+        if self.processes.first:
+            warn_of_collapse(report, self.config)
 
     def _finish(self) -> TrainReport:
-        model, progress = run_checkpoint(self.run), self.progress
+        model = self.processes.on_first(lambda: run_checkpoint(self.run))
+        test = self.judge.test(model)
+        if not self.processes.alone:  # what the page shows is embedded by all; written by the first
+            with contextlib.suppress(CGDError):
+                self.judge.prepare(model)
+        return self.processes.on_first(lambda: self._write_result(model, test))
+
+    def _write_result(self, model: Path, test: RecallReport | None) -> TrainReport:
+        progress = self.progress
         best = progress.best
         chosen = best or progress.epochs[-1]
-        test = self.judge.test(model)
         warn_if_worse(progress.epochs[0], chosen)
         result = TrainReport(
             run=self.run,
@@ -347,11 +401,14 @@ class Trainer:
         )
         judged = partial(self.judge.judged, model)
         finish_run(result, judged, progress.epochs, self.config, self.folder)
+        write_text(self.run / RESULT_FILE, _json(result))
+        remove_stores(self.run)
         return result
 
     def _start_report(self, done: int) -> StartReport:
         place = place_words(self.place, self.config)
         changed = [f"going on with what changed: {self.changed}"] if self.changed else []
+        said = (*self.choices.notes, place, *self.processes.notes, *changed)
         return StartReport(
             run=self.run,
             classes=len(self.data.train.classes),
@@ -362,7 +419,7 @@ class Trainer:
             batch_size=self.batches.batch_size,
             device=str(self.device),
             judged_on=self.data.judged_on,
-            notes=(*self.data.notes, *self.choices.notes, place, *changed),
+            notes=(*self.data.notes, *said),
             before=tuple(self.progress.epochs),
         )
 
@@ -375,18 +432,8 @@ class Trainer:
         judged = sum(is_judged(e, last, self.config.evaluations) for e in range(epoch, last + 1))
         return steps * elapsed / step + judged * self.progress.evaluation_seconds
 
-    def _diverged(self, epoch: int, step: int) -> TrainingError:
-        good = [name for name in ("last", "best") if (self.run / f"{name}.safetensors").is_file()]
-        kept = (
-            f"the last good weights are `{self.run / good[0]}.safetensors`"
-            if good
-            else ("no epoch was finished before")
-        )
-        return TrainingError(
-            f"the loss is no longer finite at step {step} of epoch {epoch}, learning rate "
-            f"{self.learner.rate():g}",
-            hint=f"lower --learning-rate; {kept}",
-        )
+    def _diverged(self, epoch: int, step: int) -> CGDError:
+        return self.processes.agreed(diverged(self.run, epoch, step, self.learner.rate()))
 
 
 def _json(report: TrainReport) -> str:

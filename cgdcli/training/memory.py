@@ -11,6 +11,7 @@ from torch import Tensor
 from cgdcli.config import Precision, TrainConfig
 from cgdcli.errors import TrainingError
 from cgdcli.images.cache import free_memory
+from cgdcli.launch import processes_here
 from cgdcli.model.cgd import CGD
 from cgdcli.training.learner import Learner
 
@@ -25,7 +26,7 @@ _SMALL = 8
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 
-def largest_batch(model: CGD, config: TrainConfig) -> int:
+def largest_batch(model: CGD, config: TrainConfig, shares: int = 1) -> int:
     """The recipe's batch size, or the largest multiple of `per_class` below that fits the memory.
 
     On CUDA steps are tried, on a CPU one forward pass is measured: there what is too large is no
@@ -34,6 +35,7 @@ def largest_batch(model: CGD, config: TrainConfig) -> int:
 
     Args:
         model: on its device; it stays as it is.
+        shares: processes that each take so much of a batch; this one's memory is looked at.
 
     Raises:
         TrainingError: not even two classes fit.
@@ -42,7 +44,7 @@ def largest_batch(model: CGD, config: TrainConfig) -> int:
     fits = _step_fits if next(model.parameters()).device.type == "cuda" else _step_would_fit
     least = min(wanted, 2 * config.per_class)
     sizes = [*range(least, wanted, config.per_class), wanted]
-    found = _last(sizes, lambda size: fits(model, config, size))
+    found = _last(sizes, lambda size: fits(model, config, -(-size // shares)))
     if found is None:
         raise TrainingError(
             f"not even a batch of {least} pictures at {config.image_size} px fits the memory",
@@ -58,12 +60,12 @@ def batch_words(config: TrainConfig, size: int) -> str:
     return f"batch size {size}: of the recipe's {config.recipe_batch_size} no more fit the memory"
 
 
-def random_batch(config: TrainConfig, size: int, classes: int) -> tuple[Tensor, Tensor]:
-    """Noise as uint8 (B, H, W, 3) and labels (B,); the same each time."""
+def random_batch(config: TrainConfig, places: range, classes: int) -> tuple[Tensor, Tensor]:
+    """Noise as uint8 (B, H, W, 3) and labels (B,) of these places of a batch; always the same."""
     generator = torch.Generator().manual_seed(0)
-    shape = (size, config.image_size, config.image_size, 3)
+    shape = (len(places), config.image_size, config.image_size, 3)
     pixels = torch.randint(0, 256, shape, generator=generator).byte()
-    return pixels, torch.arange(size) % max(2, classes)
+    return pixels, torch.tensor(places) % max(2, classes)
 
 
 @contextlib.contextmanager
@@ -125,7 +127,7 @@ def _step_fits(model: CGD, config: TrainConfig, size: int) -> bool:
     try:
         learner = _learner(model, config)
         for number in (98, 99):  # the backbone no longer rests
-            learner.step(*random_batch(config, size, model.config.classes), number)
+            learner.step(*random_batch(config, range(size), model.config.classes), number)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -142,7 +144,7 @@ def _step_fits(model: CGD, config: TrainConfig, size: int) -> bool:
 def _step_would_fit(model: CGD, config: TrainConfig, size: int) -> bool:
     """By what a few pictures save for the backward pass."""
     learner = _learner(model, config)
-    return step_bytes(learner, config, size) <= _SHARE * free_memory()
+    return step_bytes(learner, config, size) <= _SHARE * free_memory() / processes_here()
 
 
 def step_bytes(learner: Learner, config: TrainConfig, size: int) -> float:
@@ -157,7 +159,7 @@ def step_bytes(learner: Learner, config: TrainConfig, size: int) -> float:
         return tensor
 
     count = min(_SMALL, size)
-    batch = random_batch(config, count, learner.model.config.classes)
+    batch = random_batch(config, range(count), learner.model.config.classes)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         losses = learner.losses(*batch)
     bytes_each = sum(saved.values()) / count

@@ -14,7 +14,7 @@ _PLAIN = (
     "learning_rate",
     "loss",
     "class_loss",
-    "triplet_loss",
+    "ranking_loss",
     "proxy_loss",
     "active_triplets",
     "accuracy",

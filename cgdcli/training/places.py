@@ -17,6 +17,7 @@ from cgdcli.images.cache import (
     place_that_fits,
 )
 from cgdcli.images.filestore import FileStore, stored_bytes
+from cgdcli.launch import processes_here
 
 logger = logging.getLogger("cgdcli")
 
@@ -24,7 +25,8 @@ _GB, _MB = 1e9, 1e6
 
 
 def choose_place(config: TrainConfig, table: ImageTable, side: int, run: Path) -> Place:
-    """Where this process keeps them.
+    """Where this process keeps them; it comes to keep all of them, and those that torchrun started
+    on this machine do likewise.
 
     Args:
         side: see `images.cache`.
@@ -34,7 +36,8 @@ def choose_place(config: TrainConfig, table: ImageTable, side: int, run: Path) -
         OutputError: a file of them is asked for, and does not fit the disk.
     """
     pictures = [(path, table.box(i)) for i, path in enumerate(table.paths)]
-    memory, disk = free_memory(), _free_disk(run)
+    here = processes_here()
+    memory, disk = free_memory() // here, _free_disk(run) // here
     place = place_that_fits(pictures, side, config.cache, memory=memory, disk=disk)
     if place.kind is Cache.memory and place.size > memory:
         logger.warning(
@@ -70,8 +73,11 @@ def place_words(place: Place, config: TrainConfig) -> str:
     return words
 
 
-def open_store(place: Place, run: Path, side: int) -> Store | None:
+def open_store(place: Place, run: Path, side: int, rank: int = 0) -> Store | None:
     """Where pictures are kept, ready; None where nothing is.
+
+    Args:
+        rank: of this process, among those that train the run; each has a file of its own.
 
     Raises:
         OutputError: the file cannot be opened.
@@ -80,8 +86,11 @@ def open_store(place: Place, run: Path, side: int) -> Store | None:
         return MemoryStore()
     if place.kind is not Cache.disk:
         return None
+    if rank and not run.is_dir():  # another machine, which does not see the run's folder
+        logger.warning("`%s` is not on this machine: pictures are decoded anew each time", run)
+        return None
     try:
-        return FileStore(run, side)
+        return FileStore(run, side, rank)
     except OSError as error:
         raise OutputError(
             f"decoded pictures cannot be kept in `{run}`: {error.strerror or error}",

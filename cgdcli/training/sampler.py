@@ -40,6 +40,11 @@ class ClassBatches:
         fullest = max(1, self.batch_size - per_class + 1)
         self.steps = max(len(labels) // self.batch_size, ceil(gives / fullest), 1)
 
+    @property
+    def smallest(self) -> int:
+        """Pictures of any batch at the least: its last one may be left out, being no pair."""
+        return max(CLASSES_AT_LEAST, self.batch_size - 1)
+
     def epoch(self, number: int) -> list[list[int]]:
         """The batches of one epoch: lists of picture numbers."""
         rng = np.random.default_rng((self.seed, number))

@@ -16,7 +16,7 @@ _LEAST = 0.01
 
 
 def make_optimizer(model: CGD, objective: Objective, config: TrainConfig) -> torch.optim.Optimizer:
-    """Adam over backbone, heads and proxies, each group at its own rate (`group["rate"]`).
+    """Adam over backbone, heads, learned p and proxies, each at its own rate (`group["rate"]`).
 
     Weight decay is for matrices and filters alone (as in timm and fastai): decayed norms and
     biases only rescale what follows them.
@@ -25,6 +25,7 @@ def make_optimizer(model: CGD, objective: Objective, config: TrainConfig) -> tor
     groups = [
         *_groups("backbone", model.backbone.parameters(), rate, config.weight_decay),
         *_groups("heads", _heads(model), rate * config.head_rate, config.weight_decay),
+        *_groups("p", model.exponents.parameters(), rate * config.p_rate, 0.0),
         *_groups("proxies", objective.parameters(), rate * config.proxy_rate, 0.0),
     ]
     kind = torch.optim.AdamW if config.optimizer is Optimizer.adamw else torch.optim.Adam

@@ -1,8 +1,10 @@
 """What a run is watched for: when it is judged, whether it collapses, whether it helped."""
 
 import logging
+from math import log
 
-from cgdcli.config import TrainConfig
+from cgdcli.config import RankingLoss, TrainConfig
+from cgdcli.config.losses import LOSSES
 from cgdcli.reports import EpochReport, RecallReport
 
 logger = logging.getLogger("cgdcli")
@@ -18,16 +20,28 @@ def is_judged(epoch: int, epochs: int, evaluations: int) -> bool:
 
 def warn_of_collapse(epoch: EpochReport, config: TrainConfig) -> None:
     """Say it when all embeddings are alike: from there no gradient leads back."""
-    distance, triplet = epoch.mean_distance, epoch.triplet_loss
-    if distance is None or triplet is None or distance >= COLLAPSED:
+    distance = epoch.mean_distance
+    if distance is None or distance >= COLLAPSED:
         return
-    stuck = config.triplet_weight and abs(triplet - config.margin) < 0.1 * config.margin
     logger.warning(
         "the embeddings collapse: a batch's pictures are %.3f apart in the mean (2 is opposite)%s; "
         "lower --learning-rate, or give another loss weight: --proxy-weight, --class-weight",
         distance,
-        f", and the triplet loss is stuck at its margin {config.margin:g}" if stuck else "",
+        _stuck(epoch, config),
     )
+
+
+def _stuck(epoch: EpochReport, config: TrainConfig) -> str:
+    """Whether a triplet loss has the value that it has where all embeddings are the same; from
+    there it has no gradient. Of the other losses it is not known."""
+    loss, takes_margin = epoch.ranking_loss, LOSSES[config.loss].takes_margin
+    if not (takes_margin or config.loss is RankingLoss.soft_margin):
+        return ""
+    value = config.margin if takes_margin else log(2)
+    if loss is None or not config.ranking_weight or abs(loss - value) >= 0.1 * value:
+        return ""
+    where = f"its margin {value:g}" if takes_margin else "log 2, what equal distances give"
+    return f", and the triplet loss is stuck at {where}"
 
 
 def warn_if_worse(before: EpochReport, after: EpochReport) -> None:

@@ -128,10 +128,11 @@ _WORDED: dict[str, tuple[str, Callable[[Any], str]]] = {
 def _network(config: Mapping[str, Any]) -> str:
     dimension = config["embedding_dim"]
     heads = f", heads {' '.join(config['heads'])}" if config.get("heads") else ""
+    p = "p learned" if config.get("learned_p") else f"p {config['gem_p']:g}"
     return (
         f"{config['backbone']}, stride {config['stride']}, descriptors {config['descriptors']}, "
         f"{f'embedding_dim {dimension}' if dimension else 'pooled'}, "
-        f"{counted(config['classes'], 'class', 'classes')}, p {config['gem_p']:g}{heads}"
+        f"{counted(config['classes'], 'class', 'classes')}, {p}{heads}"
     )
 
 

@@ -15,7 +15,7 @@ from cgdcli.words import counted
 _CURVES = {
     "loss": "loss, all parts",
     "class_loss": "class loss (cross-entropy)",
-    "triplet_loss": "triplet loss",
+    "ranking_loss": "ranking loss",
     "proxy_loss": "proxy loss (normalized softmax)",
     "mean_distance": "mean distance of a batch's embeddings",
     "active_triplets": "active triplets",

@@ -100,7 +100,7 @@ def epoch_line(report: EpochReport) -> str:
     if report.epoch == 0:
         return f"before training, pooled descriptors of the backbone  {judged}"
     star = "  best so far" if report.is_best else ""
-    parts = [f"class {report.class_loss:.3f}", f"triplet {report.triplet_loss:.3f}"]
+    parts = [f"class {report.class_loss:.3f}", f"ranking {report.ranking_loss:.3f}"]
     if report.proxy_loss:
         parts.append(f"proxy {report.proxy_loss:.3f}")
     return (

@@ -29,6 +29,7 @@ class Architecture:
 
     Attributes:
         biased: which branches have a bias.
+        learned_p: whether a p is among the tensors.
         classes: outputs of the auxiliary classifier, 0 without one.
     """
 
@@ -37,6 +38,7 @@ class Architecture:
     embedding_dim: int | None
     classes: int
     biased: tuple[bool, ...] = ()
+    learned_p: bool = False
 
 
 def read_architecture(tensors: Mapping[str, Tensor], what: str) -> Architecture:
@@ -68,6 +70,7 @@ def read_architecture(tensors: Mapping[str, Tensor], what: str) -> Architecture:
         sum(shape[0] for shape in branches) or None,
         shapes.get("classifier.linear.weight", (0,))[0],
         tuple(name.replace("weight", "bias") in shapes for name in weights),
+        any(name.startswith("exponents.") for name in shapes),
     )
 
 

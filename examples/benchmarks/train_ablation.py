@@ -27,7 +27,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "layer4": {"stride": "layer4"},
     "layer3": {"stride": "layer3"},
     "BatchNorm trained": {"batch_norm": "trained"},
-    "no triplet": {"triplet_weight": 0.0},
+    "no triplet": {"ranking_weight": 0.0},
     "no class loss": {"class_weight": 0.0},
     "no proxies": {"proxy_weight": 0.0},
     "no average": {"ema": 0.0},

@@ -119,7 +119,7 @@ def test_a_terminal_gets_a_live_view_and_stdout_stays_clean(tmp_path, columns, e
     view = max((frame for frame in live if "Recall@1" in frame and " lr " in frame), key=len)
     lines = [line for line in view.splitlines() if line][-4:]
     assert re.match(r"epoch \d/2 step \d/\d ", lines[0]), lines
-    assert re.match(r"loss \d\.\d{3} \(class \d\.\d{3}, triplet \d\.\d{3}, proxy", lines[1]), lines
+    assert re.match(r"loss \d\.\d{3} \(class \d\.\d{3}, ranking \d\.\d{3}, proxy", lines[1]), lines
     assert re.match(r"active \d+ %  distance \d\.\d\d  lr .* pictures/s", lines[2]), lines
     assert re.match(r"Recall@1 .*untrained \d+\.\d %", lines[3]), lines
     assert max(map(len, lines)) <= columns

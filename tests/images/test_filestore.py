@@ -19,9 +19,9 @@ from cgdcli.images.reducing import read_reduced
 SIDE = 16
 
 
-def fill(folder, files):
+def fill(folder, files, rank=0):
     """A store with all of them."""
-    store = FileStore(folder, SIDE)
+    store = FileStore(folder, SIDE, rank)
     for file in files:
         store.put(file, None, read_reduced(file, None, SIDE))
     return store
@@ -117,7 +117,9 @@ def test_a_file_that_goes_away_from_under_it_is_read_anew(run, files):
 
 
 def test_a_second_process_has_its_own_file_and_both_go(run, files):
-    first, second = fill(run, files), fill(run, files[:2])
+    first, second = fill(run, files), fill(run, files[:2], rank=1)
+    with pytest.raises(OSError, match=r"another process has `pictures1\.cache`"):
+        FileStore(run, SIDE, rank=1)
     assert {first.path.name, second.path.name} == {"pictures.cache", "pictures1.cache"}
     assert good(first, files) == 4 and good(second, files) == 2
     remove_stores(run)

@@ -275,3 +275,35 @@ def test_roles_of_which_one_is_unreadable_are_refused(tmp_path, broken, words):
     table = ImageTable(paths, ("a", "a"), is_query=(True, False), is_gallery=(False, True))
     with pytest.raises(DatasetError, match=words):
         evaluation.evaluate_table(Looking(), table, EmbedConfig(workers=1))
+
+
+@pytest.mark.parametrize("cuts", [(0, 4, 11), (0, 0, 8, 11, 11), (0, 11)])
+def test_a_table_in_parts_is_judged_as_the_whole(tmp_path, cuts):
+    """Boxes, queries and gallery go by the place in the whole table; some pictures are broken."""
+    from itertools import pairwise
+
+    from PIL import Image
+
+    from cgdcli.datasets.table import ImageTable
+    from cgdcli.images.cropping import Box
+
+    rng = np.random.default_rng(3)
+    paths = tuple(tmp_path / f"{i}.png" for i in range(11))
+    for path in paths:
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3)).astype(np.uint8)).save(path)
+    for broken in (3, 8):
+        paths[broken].write_bytes(b"no picture")
+    table = ImageTable(
+        paths,
+        tuple("abcabcabcab"),
+        boxes=tuple(Box(0, 0, 2 + i % 4, 4) for i in range(11)),
+        is_query=tuple(i % 3 != 0 for i in range(11)),
+        is_gallery=tuple(i % 4 != 1 for i in range(11)),
+    )
+    config = EmbedConfig(workers=1, batch_size=4)
+    parts = [evaluation.embed_part(Looking(), table, config, range(*cut)) for cut in pairwise(cuts)]
+    joined = evaluation.join_parts(parts)
+    assert joined.places == tuple(i for i in range(11) if i not in (3, 8))
+    whole = evaluation.evaluate_table(Looking(), table, config)
+    assert evaluation.evaluate_table(Looking(), table, config, embedded=joined) == whole
+    assert [image.path for image in whole.skipped] == [str(paths[3]), str(paths[8])]

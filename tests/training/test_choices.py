@@ -23,7 +23,7 @@ SMALL = {"image_size": 32, "embedding_dim": 16}
     ],
 )
 def test_bf16_only_where_it_is_faster(monkeypatch, seconds, wanted):
-    monkeypatch.setattr(module, "step_seconds", lambda m, c, b, p: seconds[p.value])
+    monkeypatch.setattr(module, "step_seconds", lambda m, c, b, p, _: seconds[p.value])
     found = choose(CGD(NETWORK), TrainConfig(**SMALL), 4, 9, 6)
     assert found.precision is wanted and (found.epochs, found.steps) == (40, 9)
     assert "1.00 s in fp32" in found.notes[0]

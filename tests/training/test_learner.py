@@ -50,7 +50,7 @@ def test_sixty_steps_learn_from_one_batch():
 
 
 def test_weights_of_losses():
-    only = {"class_weight": 0.0, "triplet_weight": 0.0, "proxy_weight": 2.0}
+    only = {"class_weight": 0.0, "ranking_weight": 0.0, "proxy_weight": 2.0}
     figures = dict(
         zip(FIGURES, learner(TrainConfig(**only, warm=0)).step(*batch(), 0).tolist(), strict=True)
     )
@@ -114,7 +114,7 @@ def test_a_restored_state_goes_on_bit_for_bit(at):
     second = learner()
     with torch.no_grad():
         second.model.branches[0].weight.zero_()
-    second.restore(copy.deepcopy(first.state()), CONFIG)
+    second.restore(copy.deepcopy(first.state()))
     for number in range(at, 8):
         second.step(*batch(number), number)
     for ours, theirs in (

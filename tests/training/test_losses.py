@@ -99,7 +99,7 @@ def test_training_steps(case, tmp_path):
     for number, step in enumerate(case["steps"]):
         losses = learner.losses(torch.from_numpy(pixels), labels)
         assert losses.class_loss.item() == pytest.approx(step["class_loss"], rel=1e-4)
-        assert losses.triplet_loss.item() == pytest.approx(step["triplet_loss"], rel=1e-4)
+        assert losses.ranking_loss.item() == pytest.approx(step["triplet_loss"], rel=1e-4)
         assert losses.total.item() == pytest.approx(step["loss"], rel=1e-4)
         optimizer.zero_grad()
         losses.total.backward()

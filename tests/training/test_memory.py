@@ -141,13 +141,13 @@ def data(tmp_path):
 def test_what_was_measured_is_kept(data, tmp_path, monkeypatch):
     """A resumed run has its batches, whatever is free by then."""
     config = replace(CONFIG, batch_size=AUTO, per_class=2)
-    monkeypatch.setattr("cgdcli.training.choices.largest_batch", lambda model, config: 6)
+    monkeypatch.setattr("cgdcli.training.choices.largest_batch", lambda *_, **__: 6)
     trainer = Trainer(data, config, runs=tmp_path, name="one", resume=False)
     reports = trainer.reports()
     start = next(reports)
     assert start.batch_size == 6 and any("batch size 6" in note for note in start.notes)
     reports.close()
-    monkeypatch.setattr("cgdcli.training.choices.largest_batch", lambda model, config: 4)
+    monkeypatch.setattr("cgdcli.training.choices.largest_batch", lambda *_, **__: 4)
     again = Trainer(None, None, runs=tmp_path, name="one", resume=True)
     assert again.batches.batch_size == 6 and again.config.batch_size == AUTO
 

@@ -16,7 +16,7 @@ from cgdcli.images.filestore import NAME
 from cgdcli.reports import StartReport
 from cgdcli.training import places
 from cgdcli.training.loop import Trainer, train
-from cgdcli.training.places import choose_place, place_words
+from cgdcli.training.places import choose_place, open_store, place_words
 
 SMALL = replace(CONFIG, epochs=2, evaluations=1)
 FILE = NAME.format("")
@@ -117,3 +117,25 @@ def test_a_run_that_is_not_there_yet_knows_the_disk(tmp_path, monkeypatch):
     (tmp_path / FILE).write_bytes(bytes(1_000))
     assert places._free_disk(tmp_path) == 1_007
     assert place_words(Place(Cache.disk, 3 * 10**9), CONFIG).count("3.0 GB") == 1
+
+
+def test_processes_of_one_machine_share_what_is_free(data, tmp_path, monkeypatch):
+    from cgdcli.datasets.folders import read_class_folders
+
+    table = read_class_folders(data)
+    enough = 4 * 9 * 4 * 77 * 64  # a quarter of it holds nine pictures of 240 x 200 px at 64
+    monkeypatch.setattr(places, "free_memory", lambda: enough)
+    monkeypatch.setattr(places, "_free_disk", lambda run: 0)
+    assert choose_place(CONFIG, table, 64, tmp_path).kind is Cache.memory
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert choose_place(CONFIG, table, 64, tmp_path).kind is Cache.none
+
+
+def test_a_machine_that_does_not_see_the_folder_decodes_anew(tmp_path, caplog):
+    place = Place(Cache.disk, 1)
+    assert open_store(place, tmp_path / "gone", 64, rank=3) is None
+    assert "is not on this machine" in caplog.text
+    with pytest.raises(OutputError, match="cannot be kept"):
+        open_store(place, tmp_path / "gone", 64)
+    store = open_store(place, tmp_path, 64, rank=3)
+    assert store.path.name == "pictures3.cache"

@@ -72,6 +72,14 @@ def test_no_batch_is_larger_than_asked_for(sampler):
     assert max(map(len, make(sampler).epoch(2))) <= asked
 
 
+@settings(max_examples=200, deadline=None)
+@given(samplers(), st.integers(1, 3))
+def test_no_batch_is_smaller_than_the_smallest(sampler, number):
+    """Every process of a run has a picture of each, if there are no more processes than that."""
+    batches = make(sampler)
+    assert min(map(len, batches.epoch(number))) >= batches.smallest
+
+
 def test_seed_and_epoch_change_the_draw():
     labels = [i % 40 for i in range(400)]
     drawn = [

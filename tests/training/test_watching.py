@@ -26,18 +26,25 @@ def epoch(distance, triplet):
 
 
 @pytest.mark.parametrize(
-    ("distance", "triplet", "words"),
+    ("settings", "distance", "triplet", "words"),
     [
-        (0.01, 0.1, ("collapse", "stuck at its margin 0.1")),
-        (0.01, 0.4, ("collapse",)),
-        (0.9, 0.1, ()),
-        (0.06, 0.0, ()),
+        ({}, 0.01, 0.1, ("collapse", "stuck at its margin 0.1")),
+        ({}, 0.01, 0.4, ("collapse",)),
+        ({}, 0.9, 0.1, ()),
+        ({}, 0.06, 0.0, ()),
+        ({"loss": "batch-all"}, 0.01, 0.1, ("stuck at its margin 0.1",)),
+        ({"loss": "soft-margin"}, 0.01, 0.693, ("stuck at log 2",)),
+        ({"loss": "soft-margin"}, 0.01, 0.1, ("collapse",)),
+        ({"loss": "supcon"}, 0.01, 0.1, ("collapse",)),
+        ({"loss": "proxy-anchor"}, 0.01, 0.693, ("collapse",)),
+        ({"ranking_weight": 0.0}, 0.01, 0.1, ("collapse",)),
     ],
+    ids=str,
 )
-def test_collapse_is_said(caplog, monkeypatch, distance, triplet, words):
+def test_collapse_is_said(caplog, monkeypatch, settings, distance, triplet, words):
     monkeypatch.setattr(logging.getLogger("cgdcli"), "propagate", True)
     with caplog.at_level(logging.WARNING, logger="cgdcli"):
-        warn_of_collapse(epoch(distance, triplet), TrainConfig(margin=0.1))
+        warn_of_collapse(epoch(distance, triplet), TrainConfig(**settings))
     assert bool(caplog.records) is bool(words)
     assert all(word in caplog.text for word in words)
-    assert ("stuck" in caplog.text) is ("stuck at its margin 0.1" in words)
+    assert ("stuck" in caplog.text) is ("stuck" in "".join(words))

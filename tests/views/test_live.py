@@ -8,7 +8,7 @@ from rich.console import Console
 from cgdcli.reports import EpochReport, RecallReport, StartReport, StepReport
 from cgdcli.views.live import LiveRun, live_view
 
-LOSSES = {"class": 1.5, "triplet": 0.101, "proxy": 0.713, "other": 0.0}
+LOSSES = {"class": 1.5, "ranking": 0.101, "proxy": 0.713, "other": 0.0}
 
 
 def recall(share):
@@ -49,7 +49,7 @@ def test_everything_at_sixty_columns():
     first, *rest = shown(running(0.302, 0.42, None, 0.4123))
     assert first.startswith("epoch 23/40 step 12/46 ") and first.endswith("56 % 12 min 05 s left")
     assert rest == [
-        "loss 2.314 (class 1.500, triplet 0.101, proxy 0.713)",
+        "loss 2.314 (class 1.500, ranking 0.101, proxy 0.713)",
         "active 84 %  distance 1.21  lr 9.1e-05  88.2 pictures/s",
         "Recall@1 41.2 %, best 42.0 % (epoch 1), untrained 30.2 %",
     ]

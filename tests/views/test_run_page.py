@@ -46,7 +46,7 @@ def run_report(paths=None, *, classes=4, each=5, names=None):
     blocks = [("S", 0, 4), ("M", 4, 8), ("G", 8, 12)]
     branches, asked = branch_recalls(judged, blocks)
     points, plane = map_points(judged, 600)
-    before = epoch(1, 0.3, judged.report, epoch=0, loss=None, class_loss=None, triplet_loss=None)
+    before = epoch(1, 0.3, judged.report, epoch=0, loss=None, class_loss=None, ranking_loss=None)
     return RunReport(
         run="a run", model=Path("runs/a run/best.safetensors"), fingerprint="ab" * 32, data="data",
         what="test", judged_on="held-out classes", settings={"backbone": "resnet18",
@@ -135,7 +135,7 @@ def test_holds_every_part(browser, files):
     charts = tab.page.eval_on_selector_all(
         ".curves figcaption", "all => all.map(e => e.textContent)"
     )
-    for word in ("Recall@1 and mAP@R", "class loss", "triplet loss", "active triplets", "learning"):
+    for word in ("Recall@1 and mAP@R", "class loss", "ranking loss", "active triplets", "learning"):
         assert any(word in chart for chart in charts)
     assert tab.page.locator(".dot").count() == 20
     lines = tab.page.locator("ul.sheet:not(.pairs) > li")

@@ -2,12 +2,13 @@
 
 import json
 import struct
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from cgdcli.config import CGDConfig
+from cgdcli.config import CGDConfig, StrideMode, Transform, pooled_config
 from cgdcli.errors import CheckpointError
 from cgdcli.weights.header import fingerprint, read_header
 
@@ -158,3 +159,42 @@ def test_fingerprint_notices_name_dtype_shape_and_bytes():
     ):
         known.add(fingerprint(CGDConfig(), [other]))
     assert len(known) == 5
+
+
+@pytest.mark.parametrize(
+    ("config", "wanted"),
+    [
+        (CGDConfig(), "e9be40262166841aa2150f4617d7eb573be74bd0d0be654c5864b61205cc6e62"),
+        (
+            pooled_config("resnet50"),
+            "fcf612ad3380c5b5c9fed112fb67791912661aa189d5cda68220acc0199ccac4",
+        ),
+        (
+            CGDConfig(
+                "wide_resnet50_2",
+                StrideMode.layer4,
+                "MW",
+                64,
+                7,
+                2.5,
+                Transform(112, (0.1, 0.2, 0.3), (1.0, 2.0, 3.0)),
+            ),
+            "9526a85bd1d25ef1f323e94e343f5f760d641226131f2e3783da5300e1071d8e",
+        ),
+        (
+            CGDConfig(heads=("affine", "whitening")),
+            "a5218713e8e03020e48c4081c1e26291fe7c3e4476133b50f0d63e674dc4452f",
+        ),
+    ],
+    ids=["CGD", "pooled", "other", "heads"],
+)
+def test_fingerprints_are_those_of_the_first_version(config, wanted):
+    """Indexes record them: an entry added to the config must not change those of files that do
+    not have it."""
+    entries = [
+        (name, kind, tuple(TENSORS[name].shape), memoryview(TENSORS[name].numpy()).cast("B"))
+        for name, kind in (("a", "F32"), ("b", "I64"))
+    ]
+    assert fingerprint(config, entries) == wanted
+    assert fingerprint(CGDConfig.from_dict(config.to_dict()), entries) == wanted
+    assert fingerprint(replace(config, learned_p=True), entries) != wanted

@@ -13,6 +13,7 @@ OWN = Format(
     rules=(
         Rule(r"(backbone\.(?:conv1|bn1|layer[1-4])\..+)", r"\1"),
         Rule(r"(branches\.\d+\.(?:weight|bias))", r"\1"),
+        Rule(r"(exponents\.[GW])", r"\1"),
         Rule(r"(classifier\.(?:batch_norm|linear)\.\w+)", r"\1"),
     ),
 )

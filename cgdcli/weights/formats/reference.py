@@ -86,7 +86,9 @@ def _cannot_say(config: CGDConfig) -> list[str]:
     other = [letter for letter in config.descriptors if letter not in "SMG"]
     if other:
         problems.append(f"descriptor {', '.join(other)}; it has S, M and G")
-    if "G" in config.descriptors and config.gem_p != 3:
+    if config.learned_p:
+        problems.append("a learned p of GeM; it has 3")
+    elif "G" in config.descriptors and config.gem_p != 3:
         problems.append(f"p {config.gem_p:g} of GeM; it has 3")
     if config.embedding_dim is None:
         problems.append("pooled descriptors without projections")

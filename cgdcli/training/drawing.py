@@ -1,0 +1,16 @@
+"""Random numbers of a step: drawn from the seed and the step alone, the same after a resume."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+
+@contextmanager
+def drawing(seed: int, step: int, device: torch.device) -> Iterator[None]:
+    """Within it PyTorch draws by seed and step, on the CPU and on `device`; after it, as before."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(int(np.random.SeedSequence((seed, step)).generate_state(1)[0]))
+        yield
