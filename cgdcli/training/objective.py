@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from cgdcli.config import RankingLoss, TrainConfig
 from cgdcli.config.losses import LOSSES, loss_settings
 from cgdcli.model.cgd import CGDOutput
+from cgdcli.training.former import Memory
 from cgdcli.training.losses import (
     References,
     TripletLoss,
@@ -18,7 +19,6 @@ from cgdcli.training.losses import (
     smoothed_cross_entropy,
     soft_margin_triplet,
 )
-from cgdcli.training.former import Memory
 from cgdcli.training.metric_learning import MetricLearningLoss
 
 
