@@ -103,10 +103,10 @@ class TrainConfig:
     )
     per_class: int = setting(4, "Pictures of a class in a batch.", 2, 1_000)
     optimizer: Optimizer = setting(Optimizer.adamw, "Of the steps.")
-    learning_rate: float = setting(1e-4, "Of the backbone.", 1e-12, 1e3)
-    head_rate: float = setting(10.0, "Learning rate of the heads, in times the backbone's.", 0, 1e6)
-    proxy_rate: float = setting(100.0, "That of the class proxies, likewise.", 0, 1e6)
-    p_rate: float = setting(10.0, "That of a learned p, likewise.", 0, 1e6)
+    learning_rate: float = setting(1.6e-3, "Of the backbone.", 1e-12, 1e3)
+    head_rate: float = setting(0.6, "Learning rate of the heads, in times the backbone's.", 0, 1e6)
+    proxy_rate: float = setting(6.0, "That of the class proxies, likewise.", 0, 1e6)
+    p_rate: float = setting(0.6, "That of a learned p, likewise.", 0, 1e6)
     weight_decay: float = setting(
         1e-4, "Of matrices and filters; none of norms, biases, proxies and p.", 0, 1
     )
@@ -329,6 +329,7 @@ RECIPES: dict[Recipe, dict[str, Any]] = {
         "epochs": 20,
         "batch_size": 128,
         "optimizer": Optimizer.adam,
+        "learning_rate": 1e-4,
         "head_rate": 1.0,
         "weight_decay": 0.0,
         "clip_norm": 0.0,

@@ -293,7 +293,7 @@ def test_what_a_loss_owns_learns_at_the_proxies_rate_and_is_not_of_the_network(l
     before = copy.deepcopy(owned)
     groups = [g for g in made.optimizer.param_groups if g["part"] == "proxies"]
     assert [p for g in groups for p in g["params"]] == owned
-    assert all((g["rate"], g["weight_decay"]) == (1e-3 * 100, 0) for g in groups)
+    assert all((g["rate"], g["weight_decay"]) == (1e-3 * made.config.proxy_rate, 0) for g in groups)
     names = set(made.model.state_dict())
     for number in range(3):
         made.step(*batch(number), number)

@@ -53,10 +53,12 @@ def test_rates_and_decay_by_part():
     set_rates(found, DEFAULT, 0.0)
     by_id = {id(p): group for group in found.param_groups for p in group["params"]}
     assert by_id[id(model.backbone.conv1.weight)]["lr"] == 0  # at rest
-    assert by_id[id(model.branches[0].weight)]["lr"] == pytest.approx(1e-3)
-    assert by_id[id(objective.proxies)]["lr"] == pytest.approx(1e-2)
+    rate = DEFAULT.learning_rate
+    heads, proxies = rate * DEFAULT.head_rate, rate * DEFAULT.proxy_rate
+    assert by_id[id(model.branches[0].weight)]["lr"] == pytest.approx(heads)
+    assert by_id[id(objective.proxies)]["lr"] == pytest.approx(proxies)
     set_rates(found, DEFAULT, 0.08)
-    assert by_id[id(model.backbone.conv1.weight)]["lr"] == pytest.approx(1e-4, rel=0.01)
+    assert by_id[id(model.backbone.conv1.weight)]["lr"] == pytest.approx(rate, rel=0.01)
     decay = {name: by_id[id(p)]["weight_decay"] for name, p in model.named_parameters()}
     for name, parameter in model.named_parameters():
         assert decay[name] == (1e-4 if parameter.ndim > 1 else 0)
