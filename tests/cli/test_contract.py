@@ -300,17 +300,17 @@ def stop_after(running, words, which):
 
 
 def test_ctrl_c_says_how_to_go_on_and_that_works(tmp_path):
-    running = start_training(tmp_path, "--epochs", "20", "--name", "my run")
-    err = stop_after(running, "epoch 1/20", signal.SIGINT)
+    running = start_training(tmp_path, "--epochs", "60", "--name", "my run")
+    err = stop_after(running, "epoch 1/60", signal.SIGINT)
     assert running.returncode == 130, err
     assert "Traceback" not in err
     assert not list(tmp_path.rglob("*.tmp")) and not list(tmp_path.rglob("*.lock"))
     (line,) = re.findall(r"cgd (train --resume.*)", err)
     ran = process(*shlex.split(line), "--json", cwd=tmp_path)
     assert ran.code == 0, ran.err
-    assert json.loads(ran.out)["epochs"] == 20
+    assert json.loads(ran.out)["epochs"] == 60
     lines = (tmp_path / "runs/my run/metrics.csv").read_text().splitlines()
-    assert [line.split(",")[0] for line in lines[1:]] == [str(n) for n in range(21)]
+    assert [line.split(",")[0] for line in lines[1:]] == [str(n) for n in range(61)]
 
 
 def test_sigterm_is_143_and_leaves_no_lock(tmp_path):

@@ -106,7 +106,8 @@ def batch(seed):
 def test_each_letter_learns_its_own_p_at_its_own_rate_and_is_kept():
     made = learner(p_rate=50, warm=0)
     (group,) = (g for g in made.optimizer.param_groups if g["part"] == "p")
-    assert group["rate"] == pytest.approx(50 * 1e-4) and group["weight_decay"] == 0
+    assert group["rate"] == pytest.approx(50 * made.config.learning_rate)
+    assert group["weight_decay"] == 0
     assert {p.item() for p in group["params"]} == {3.0} and len(group["params"]) == 2
     for number in range(3):
         made.step(*batch(number), number)
