@@ -72,18 +72,28 @@ class TrainDisplay:
 
         if isinstance(report, StartReport):
             self.run = report.run
-            if self._state is not None:
-                self._state.take_up(report)
             self.output.say(*start_lines(report))
         elif isinstance(report, StepReport):
-            if self._state is not None:
-                self._state.take_step(report)
             self._say_forecast(report.left_seconds)
             self._say_step(report)
         elif isinstance(report, EpochReport):
-            if self._state is not None:
-                self._state.take_epoch(report)
             self.output.say(epoch_line(report))
+        self._take_up(report)
+
+    def _take_up(self, report: Report) -> None:
+        """Into what is live; at once where something else begins, for steps at the next drawing."""
+        state = self._state
+        if state is None or self._live is None:
+            return
+        doing = state.doing
+        if isinstance(report, StartReport):
+            state.take_up(report)
+        elif isinstance(report, StepReport):
+            state.take_step(report)
+        elif isinstance(report, EpochReport):
+            state.take_epoch(report)
+        if state.doing != doing:
+            self._live.refresh()
 
     def _say_step(self, report: StepReport) -> None:
         """A plain line now and then, where nothing is live."""

@@ -60,7 +60,7 @@ def _progress(run: LiveRun) -> RenderableType:
     """How far it is, a bar as long as there is room, and how long it will take."""
     step, start = run.step, run.start
     if start is None or step is None:
-        return _line([(run.doing, "")])
+        return _line([(run.doing or "training", "")])
     grid = Table.grid(padding=(0, 1), expand=True)
     grid.add_column(no_wrap=True)
     grid.add_column(ratio=1, min_width=4)
