@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 LONG_RUN_SECONDS = 3600.0
 # Often enough to be read, and seldom enough to cost nothing.
-_DRAWN_A_SECOND = 4
+SECONDS_BETWEEN_DRAWINGS = 0.25
 
 
 class TrainDisplay:
@@ -25,7 +25,7 @@ class TrainDisplay:
         self.output = output
         self.run: Path | None = None
         self.forecast_said = False
-        self.last_line = time.monotonic()
+        self.last_line = self.last_drawn = time.monotonic()
         self._live: Any = None
         self._state: LiveRun | None = None
 
@@ -48,12 +48,13 @@ class TrainDisplay:
         self._live = Live(
             get_renderable=lambda: live_view(state),
             console=self.output.stderr,
-            refresh_per_second=_DRAWN_A_SECOND,
+            # By `_take_up`: a thread that draws would come between a line's codes and its text.
+            auto_refresh=False,
             transient=True,
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        self._live.start()
+        self._live.start(refresh=True)
 
     def __exit__(
         self,
@@ -81,7 +82,7 @@ class TrainDisplay:
         self._take_up(report)
 
     def _take_up(self, report: Report) -> None:
-        """Into what is live; at once where something else begins, for steps at the next drawing."""
+        """Into what is live, which is drawn where something else begins, and now and then."""
         state = self._state
         if state is None or self._live is None:
             return
@@ -92,7 +93,9 @@ class TrainDisplay:
             state.take_step(report)
         elif isinstance(report, EpochReport):
             state.take_epoch(report)
-        if state.doing != doing:
+        now = time.monotonic()
+        if state.doing != doing or now - self.last_drawn >= SECONDS_BETWEEN_DRAWINGS:
+            self.last_drawn = now
             self._live.refresh()
 
     def _say_step(self, report: StepReport) -> None:
