@@ -64,11 +64,23 @@ class QueryScores:
 
 @dataclass(frozen=True)
 class JudgedTable:
-    """A table that was embedded and scored, query by query."""
+    """A table that was embedded and scored, query by query.
+
+    Attributes:
+        scores: in the order of `asked`; its neighbours are rows of `embedded`.
+        asked, stored: int64 (Q,) and (N,), the rows that are queries and those that were searched.
+    """
 
     embedded: EmbeddedTable
     scores: QueryScores
     report: RecallReport
+    asked: NDArray[np.int64]
+    stored: NDArray[np.int64]
+
+    @property
+    def labels(self) -> NDArray[np.str_]:
+        """Of the queries, (Q,)."""
+        return np.array(self.embedded.labels)[self.asked]
 
 
 def evaluate(
@@ -154,42 +166,52 @@ def evaluate_table(
 
     Args:
         embedded: the table's rows, where they have been made already.
-        on_judged: is handed rows and each query's result, where the summary is not enough; not of a
-            table with queries and gallery, whose rows are not each other's neighbours.
+        on_judged: is handed rows and each query's result, where the summary is not enough.
 
     Raises:
         DatasetError: no query, or no picture of the gallery, could be read.
     """
     embedded = embedded or _embed_table(engine, table, config, on_progress)
-    if table.is_query:
-        return _renamed(_queries_in_gallery(embedded, table, ranks), "", embedded.skipped)
-    scores = score_queries(embedded.rows, embedded.labels, ranks)
-    report = _renamed(_summary(scores, embedded.labels), "", embedded.skipped)
+    judged = _judged(embedded, table, ranks)
     if on_judged is not None:
-        on_judged(JudgedTable(embedded, scores, report))
-    return report
+        on_judged(judged)
+    return judged.report
+
+
+def _judged(embedded: EmbeddedTable, table: ImageTable, ranks: Sequence[int]) -> JudgedTable:
+    if table.is_query:
+        asked, stored, scores = _queries_in_gallery(embedded, table, ranks)
+    else:
+        asked = stored = np.arange(len(embedded.labels))
+        scores = score_queries(embedded.rows, embedded.labels, ranks)
+    summary = _summary(scores, [embedded.labels[i] for i in asked])
+    return JudgedTable(embedded, scores, _renamed(summary, "", embedded.skipped), asked, stored)
 
 
 def _queries_in_gallery(
     embedded: EmbeddedTable, table: ImageTable, ranks: Sequence[int]
-) -> RecallReport:
-    asked = [i for i, place in enumerate(embedded.places) if table.is_query[place]]
-    stored = [i for i, place in enumerate(embedded.places) if table.is_gallery[place]]
-    if not asked or not stored:
+) -> tuple[NDArray[np.int64], NDArray[np.int64], QueryScores]:
+    """Rows that ask, rows that are searched, and the scores with neighbours as rows of all."""
+    places = np.array(embedded.places, dtype=np.int64)
+    asked = np.flatnonzero(np.array(table.is_query, dtype=np.bool_)[places])
+    stored = np.flatnonzero(np.array(table.is_gallery, dtype=np.bool_)[places])
+    if not len(asked) or not len(stored):
         raise DatasetError(
-            f"no {'picture of the gallery' if asked else 'query'} could be read, so there is "
+            f"no {'picture of the gallery' if len(asked) else 'query'} could be read, so there is "
             "nothing to measure",
             hint="`cgd check DATA` says which files are broken",
         )
-    row_of = {i: row for row, i in enumerate(stored)}
-    return score(
+    row_of = {int(i): row for row, i in enumerate(stored)}
+    scores = score_queries(
         embedded.rows[asked],
         [embedded.labels[i] for i in asked],
         ranks,
         gallery=embedded.rows[stored],
         gallery_labels=[embedded.labels[i] for i in stored],
-        own_rows=[row_of.get(i, -1) for i in asked],
+        own_rows=[row_of.get(int(i), -1) for i in asked],
     )
+    ids = scores.neighbours
+    return asked, stored, replace(scores, neighbours=np.where(ids >= 0, stored[ids], -1))
 
 
 def evaluate_index(index: EmbeddingIndex, ranks: Sequence[int] = RECALL_RANKS) -> RecallReport:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cgdcli.config import Dataset, EmbedConfig
 from cgdcli.datasets.reading import read_training_data
 from cgdcli.engines.torch_engine import TorchEngine
-from cgdcli.errors import CheckpointError, ConfigError, MismatchError
+from cgdcli.errors import CheckpointError, MismatchError
 from cgdcli.evaluation import JudgedTable, evaluate_table
 from cgdcli.judging.intervals import class_interval
 from cgdcli.judging.judged import JudgedQueries, judged_queries, load_judged
@@ -125,6 +125,12 @@ def _matched(one: _Side, other: _Side) -> tuple[NDArray[np.int64], NDArray[np.in
     ]
     if keys[0] != keys[1]:
         raise _not_the_same(one, other, Counter(keys[0]), Counter(keys[1]))
+    if one.queries.gallery != other.queries.gallery:
+        raise MismatchError(
+            f"`{one.run.run}` and `{other.run.run}` were judged by the same queries in galleries "
+            "that differ; a paired difference wants the same pictures with the same labels",
+            hint="train both on the same data",
+        )
     return orders[0], orders[1]
 
 
@@ -198,12 +204,6 @@ def _judge(
     engine = TorchEngine(load_model(model), config.device)
     table = data.test or data.val
     evaluate_table(engine, table, config, on_progress=on_progress, on_judged=kept.append)
-    if not kept:
-        raise ConfigError(
-            f"`{run}` was judged by queries in a gallery; only runs judged all against all can be "
-            "compared query by query",
-            hint="compare their figures: cgd evaluate DATA --model RUN",
-        )
     what = "test" if data.test else data.judged_on
     return judged_queries(kept[0], what, fingerprint)
 

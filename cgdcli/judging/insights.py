@@ -1,7 +1,7 @@
 """What can be read off embeddings that were judged: best and worst queries, confusions, branches,
 a map. Everything from the same rows, embedded once.
 
-Shape letters: N pictures, each a query and a row; D dimensions.
+Shape letters: Q queries, N rows that are searched (all against all: the same); D dimensions.
 """
 
 from collections import Counter, defaultdict
@@ -32,7 +32,7 @@ _PLANE_ROWS = 5_000
 
 def measures(judged: JudgedTable) -> tuple[Measure, ...]:
     """Recall@K and mAP@R with their intervals; mAP@R over the queries with a partner."""
-    labels, scores = np.array(judged.embedded.labels), judged.scores
+    labels, scores = judged.labels, judged.scores
     found = [
         measure(f"Recall@{rank}", scores.hits[:, i].astype(np.float64), labels)
         for i, rank in enumerate(scores.ranks)
@@ -52,30 +52,30 @@ def extreme_queries(judged: JudgedTable, count: int, *, best: bool) -> tuple[Jud
     """The queries of largest (or smallest) AP@R; of equal ones, the surest: by the first hit's
     similarity. One of a class as far as there are classes; queries without partner are left out.
     """
-    scores, labels = judged.scores, judged.embedded.labels
+    scores, labels = judged.scores, judged.labels.tolist()
     average = scores.average_precision
     order = np.lexsort((-scores.similarities[:, 0], -average if best else average))
     order = order[scores.relevant[order] > 0]
     before = Counter[str]()
     turns = []
-    for place, row in enumerate(order.tolist()):
-        turns.append((before[labels[row]], place, row))
-        before[labels[row]] += 1
-    chosen = sorted((place, row) for _, place, row in sorted(turns)[:count])
-    return tuple(JudgedQuery(float(average[row]), _answer(judged, row)) for _, row in chosen)
+    for place, query in enumerate(order.tolist()):
+        turns.append((before[labels[query]], place, query))
+        before[labels[query]] += 1
+    chosen = sorted((place, query) for _, place, query in sorted(turns)[:count])
+    return tuple(JudgedQuery(float(average[q]), _answer(judged, q)) for _, q in chosen)
 
 
 def confused_pairs(judged: JudgedTable, count: int) -> tuple[ConfusedPair, ...]:
     """The pairs of classes with the most queries whose nearest picture is of the other class."""
-    labels, nearest_N = judged.embedded.labels, judged.scores.neighbours[:, 0]
+    labels, searched = judged.labels.tolist(), judged.embedded.labels
     mistakes: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for row, other in enumerate(nearest_N.tolist()):
-        if other >= 0 and labels[row] != labels[other]:
-            first, second = sorted((labels[row], labels[other]))
-            mistakes[first, second].append(row)
+    for query, other in enumerate(judged.scores.neighbours[:, 0].tolist()):
+        if other >= 0 and labels[query] != searched[other]:
+            first, second = sorted((labels[query], searched[other]))
+            mistakes[first, second].append(query)
     sizes = Counter(labels)
     ranked = sorted(mistakes.items(), key=lambda item: (-len(item[1]), item[0]))
-    return tuple(_pair(judged, pair, rows, sizes) for pair, rows in ranked[:count])
+    return tuple(_pair(judged, pair, queries, sizes) for pair, queries in ranked[:count])
 
 
 def branch_recalls(
@@ -86,17 +86,17 @@ def branch_recalls(
     Args:
         blocks: of the model: (letter, start, stop) of columns.
     """
-    rows, labels = judged.embedded.rows, np.array(judged.embedded.labels)
-    queries = evenly(len(rows), BRANCH_QUERIES)
-    asked = labels[queries]
-    whole = _first_is_right(rows, labels, queries)
+    rows = judged.embedded.rows
+    queries = evenly(len(judged.asked), BRANCH_QUERIES)
+    asked = judged.labels[queries]
+    whole = _first_is_right(judged, rows, queries)
     found = []
     for letter, start, stop in blocks:
         block = slice(start, stop)
-        alone = _first_is_right(rows[:, block], labels, queries)
+        alone = _first_is_right(judged, rows[:, block], queries)
         without = loss = None
         if len(blocks) > 1:
-            rest = _first_is_right(np.delete(rows, block, axis=1), labels, queries)
+            rest = _first_is_right(judged, np.delete(rows, block, axis=1), queries)
             without = measure("without", rest, asked)
             loss = measure("loss", whole - rest, asked)
         name = DESCRIPTOR_NAMES.get(letter, letter)
@@ -105,20 +105,21 @@ def branch_recalls(
 
 
 def map_points(judged: JudgedTable, count: int) -> tuple[tuple[MapPoint, ...], tuple[float, float]]:
-    """At most `count` pictures, evenly spaced in the table's order, on the principal plane."""
+    """At most `count` queries, evenly spaced in the table's order, on the principal plane."""
     places_N2, shares = principal_plane(judged.embedded.rows)
     embedded = judged.embedded
     right = _nearest_is_right(judged)
     return (
         tuple(
             MapPoint(
-                float(places_N2[i, 0]),
-                float(places_N2[i, 1]),
-                str(embedded.paths[i]),
-                embedded.labels[i],
-                bool(right[i]),
+                float(places_N2[row, 0]),
+                float(places_N2[row, 1]),
+                str(embedded.paths[row]),
+                embedded.labels[row],
+                bool(right[query]),
             )
-            for i in evenly(len(places_N2), count)
+            for query in evenly(len(judged.asked), count)
+            for row in (int(judged.asked[query]),)
         ),
         shares,
     )
@@ -150,48 +151,55 @@ def evenly(count: int, wanted: int) -> NDArray[np.int64]:
 
 
 def _first_is_right(
-    rows: Rows, labels: NDArray[np.str_], queries: NDArray[np.int64]
+    judged: JudgedTable, rows: Rows, queries: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """For each of `queries` 1 if its nearest other row, by these columns, has its label."""
+    """For each of `queries` 1 if its nearest, by these columns, of what is searched besides itself
+    has its label."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     unit = (rows / np.maximum(lengths, 1e-12)).astype(np.float32)
-    hidden = [{int(row)} for row in queries]
-    _, ids = nearest(unit[queries], unit, 1, exclude=hidden)
-    right = (labels[ids[:, 0]] == labels[queries]) & (ids[:, 0] >= 0)
+    labels, stored = np.array(judged.embedded.labels), judged.stored
+    place = np.full(len(rows), -1)
+    place[stored] = np.arange(len(stored))
+    asked = judged.asked[queries]
+    hidden = [{row} if row >= 0 else set() for row in place[asked].tolist()]
+    searched = unit if len(stored) == len(unit) else unit[stored]
+    _, ids = nearest(unit[asked], searched, 1, exclude=hidden)
+    right = (labels[stored[ids[:, 0]]] == labels[asked]) & (ids[:, 0] >= 0)
     return np.asarray(right, dtype=np.float64)
 
 
 def _nearest_is_right(judged: JudgedTable) -> NDArray[np.bool_]:
     labels, ids = np.array(judged.embedded.labels), judged.scores.neighbours[:, 0]
-    return np.asarray((labels[ids] == labels) & (ids >= 0), dtype=np.bool_)
+    return np.asarray((labels[ids] == judged.labels) & (ids >= 0), dtype=np.bool_)
 
 
-def _answer(judged: JudgedTable, row: int) -> QueryHits:
+def _answer(judged: JudgedTable, query: int) -> QueryHits:
     embedded, scores = judged.embedded, judged.scores
-    found = zip(scores.neighbours[row].tolist(), scores.similarities[row].tolist(), strict=True)
+    found = zip(scores.neighbours[query].tolist(), scores.similarities[query].tolist(), strict=True)
     hits = tuple(
         Hit(rank, min(1.0, max(-1.0, cosine)), str(embedded.paths[i]), embedded.labels[i], i)
         for rank, (i, cosine) in enumerate(found, 1)
         if i >= 0
     )
+    row = int(judged.asked[query])
     path = str(embedded.paths[row])
     return QueryHits(path, hits, embedded.labels[row], path)
 
 
 def _pair(
-    judged: JudgedTable, pair: tuple[str, str], rows: list[int], sizes: Counter[str]
+    judged: JudgedTable, pair: tuple[str, str], queries: list[int], sizes: Counter[str]
 ) -> ConfusedPair:
-    embedded, scores = judged.embedded, judged.scores
-    surest = max(rows, key=lambda row: (scores.similarities[row, 0], -row))
-    of_first = sum(embedded.labels[row] == pair[0] for row in rows)
+    embedded, scores, labels = judged.embedded, judged.scores, judged.labels
+    surest = max(queries, key=lambda query: (scores.similarities[query, 0], -query))
+    of_first = int((labels[queries] == pair[0]).sum())
     return ConfusedPair(
         *pair,
         first_as_second=of_first,
-        second_as_first=len(rows) - of_first,
+        second_as_first=len(queries) - of_first,
         of_first=sizes[pair[0]],
         of_second=sizes[pair[1]],
-        query=str(embedded.paths[surest]),
-        query_is_first=embedded.labels[surest] == pair[0],
+        query=str(embedded.paths[int(judged.asked[surest])]),
+        query_is_first=bool(labels[surest] == pair[0]),
         neighbour=str(embedded.paths[int(scores.neighbours[surest, 0])]),
         similarity=float(np.clip(scores.similarities[surest, 0], -1, 1)),
     )

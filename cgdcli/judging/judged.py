@@ -3,6 +3,7 @@
 Shape letters: Q queries, K ranks.
 """
 
+import hashlib
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +16,17 @@ from cgdcli.evaluation import JudgedTable
 from cgdcli.files import atomic_path
 
 JUDGED_FILE = "judged.npz"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
 class JudgedQueries:
-    """How each picture of a run's last judgement fared as a query.
+    """How each query of a run's last judgement fared.
 
     Attributes:
         what: `test`, `val`, `held-out classes` or `train`.
         fingerprint: of the model that was judged.
+        gallery: SHA-256 over what was searched: contents and labels, in no order.
         paths, labels, sha256: str (Q,), of the pictures; the hash of a file's bytes in hex.
         ranks: int (K,).
         hits: bool (Q, K), one of the query's label among the first so many.
@@ -33,6 +35,7 @@ class JudgedQueries:
 
     what: str
     fingerprint: str
+    gallery: str
     paths: NDArray[np.str_]
     labels: NDArray[np.str_]
     sha256: NDArray[np.str_]
@@ -43,17 +46,24 @@ class JudgedQueries:
 
 def judged_queries(judged: JudgedTable, what: str, fingerprint: str) -> JudgedQueries:
     """What is kept of a judgement."""
-    embedded, scores = judged.embedded, judged.scores
+    embedded, scores, asked = judged.embedded, judged.scores, judged.asked
     return JudgedQueries(
         what,
         fingerprint,
-        np.array([str(path) for path in embedded.paths], dtype=np.str_),
-        np.array(embedded.labels, dtype=np.str_),
-        np.array(embedded.sha256, dtype=np.str_),
+        _digest(judged),
+        np.array([str(embedded.paths[i]) for i in asked], dtype=np.str_),
+        judged.labels,
+        np.array([embedded.sha256[i] for i in asked], dtype=np.str_),
         np.array(scores.ranks, dtype=np.int64),
         scores.hits,
         np.where(scores.relevant > 0, scores.average_precision, np.nan),
     )
+
+
+def _digest(judged: JudgedTable) -> str:
+    embedded = judged.embedded
+    searched = sorted(f"{embedded.sha256[i]} {embedded.labels[i]}\n" for i in judged.stored)
+    return hashlib.sha256("".join(searched).encode(errors="surrogateescape")).hexdigest()
 
 
 def save_judged(run: Path, queries: JudgedQueries) -> None:
@@ -80,8 +90,10 @@ def load_judged(run: Path) -> JudgedQueries | None:
             values = {name: arrays[name] for name in arrays.files}
         if int(values.pop("format")) != FORMAT:
             return None
-        what, fingerprint = str(values.pop("what")), str(values.pop("fingerprint"))
-        queries = JudgedQueries(what, fingerprint, **values)
+        what, fingerprint, gallery = (
+            str(values.pop(name)) for name in ("what", "fingerprint", "gallery")
+        )
+        queries = JudgedQueries(what, fingerprint, gallery, **values)
         _check_lengths(queries)
     except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise CheckpointError(

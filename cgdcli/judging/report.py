@@ -92,4 +92,5 @@ def describe_run(
         branch_queries=branch_queries,
         points=points,
         plane=plane,
+        in_gallery=judged.stored is not judged.asked,
     )

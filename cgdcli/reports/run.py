@@ -93,6 +93,7 @@ class RunReport(Report):
         branches: measured on `branch_queries` of the queries.
         points: on the plane of the first two principal components, which hold the shares `plane`
             of the variance.
+        in_gallery: queries were searched in a gallery, not all pictures in all.
     """
 
     run: str
@@ -114,6 +115,7 @@ class RunReport(Report):
     branch_queries: int
     points: tuple[MapPoint, ...]
     plane: tuple[float, float]
+    in_gallery: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from cgdcli.config import Device, EmbedConfig
 from cgdcli.datasets.reading import TrainingData
 from cgdcli.datasets.table import ImageTable
 from cgdcli.engines.torch_engine import TorchEngine
-from cgdcli.errors import DatasetError
 from cgdcli.evaluation import (
     EmbeddedTable,
     JudgedTable,
@@ -72,12 +71,6 @@ class Judge:
     def judged(self, checkpoint: Path) -> JudgedTable:
         """What `test` measured, query by query; where there is no test, the checkpoint on val."""
         self.prepare(checkpoint)
-        if not self._kept:
-            raise DatasetError(
-                "queries were searched in a gallery, and the page shows what was judged all "
-                "against all",
-                hint="cgd evaluate shows the figures",
-            )
         return self._kept[-1]
 
     def _keep(self, checkpoint: Path, table: ImageTable) -> RecallReport:

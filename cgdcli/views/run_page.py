@@ -80,11 +80,14 @@ def _summary(report: RunReport) -> list[str]:
 
 def _recall_notes(report: RunReport) -> list[str]:
     result = report.result
+    how = "all against all without self"
+    if report.in_gallery:
+        how = f"each searched in a gallery of {counted(result.gallery, 'picture')}"
     lines = [
         f"{counted(result.queries, 'query', 'queries')} of "
-        f"{counted(result.labels, 'class', 'classes')}, all against all without self. In brackets "
-        "the 95 % interval, a bootstrap over classes: "
-        "how far other classes of this kind may differ; training again differs, too."
+        f"{counted(result.labels, 'class', 'classes')}, {how}. In brackets the 95 % "
+        "interval, a bootstrap over classes: how far other classes of this kind may differ; "
+        "training again differs, too."
     ]
     if report.what == "train":
         lines.append("These are the pictures trained on: new ones will be found less well.")
@@ -167,9 +170,9 @@ def _branch_words(branch: BranchRecall) -> str:
 def _map_words(report: RunReport) -> list[str]:
     x, y = report.plane
     return [
-        f"{counted(len(report.points), 'picture')} on the first two principal components, which "
-        f"hold {100 * x:.0f} % and {100 * y:.0f} % of the variance: what lies apart here is apart, "
-        "what lies together need not be. A dot: its nearest picture has its label; a cross: it has "
-        "not. Point at one, or use Tab, then arrow or page keys, to see it. Colours repeat among "
-        "classes."
+        f"{counted(len(report.points), 'query', 'queries')} on the first two principal "
+        f"components, which hold {100 * x:.0f} % and {100 * y:.0f} % of the variance: what "
+        "lies apart here is apart, what lies together need not be. A dot: its nearest picture "
+        "has its label; a cross: it has not. Point at one, or use Tab, then arrow or page keys, to "
+        "see it. Colours repeat among classes."
     ]

@@ -24,4 +24,5 @@ def judgement(rows, labels, paths=None):
     paths = paths or [Path(f"/data/{label}/{i}.jpg") for i, label in enumerate(labels)]
     hashes = tuple(f"{i:064x}" for i in range(len(labels)))
     embedded = EmbeddedTable(rows, tuple(paths), tuple(labels), hashes, ())
-    return JudgedTable(embedded, score_queries(rows, labels), score(rows, labels))
+    every = np.arange(len(rows))
+    return JudgedTable(embedded, score_queries(rows, labels), score(rows, labels), every, every)

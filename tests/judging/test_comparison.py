@@ -104,6 +104,14 @@ def test_other_order_and_place_of_the_same_pictures_change_nothing(tmp_path, mod
     assert compare_runs(a, b).differences == before.differences
 
 
+def test_another_gallery_is_refused(tmp_path, model):
+    """The same queries are asked, among other pictures."""
+    a, b, *_ = both(tmp_path, model)
+    save_judged(b, replace(load_judged(b), gallery="e" * 64))
+    with pytest.raises(MismatchError, match="galleries that differ"):
+        compare_runs(a, b)
+
+
 @pytest.mark.parametrize("change", ["content", "label", "fewer"])
 def test_other_pictures_are_refused(tmp_path, model, change):
     a, b, *_ = both(tmp_path, model)
