@@ -1,11 +1,13 @@
 """The network that a run begins with."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from cgdcli.config import TrainConfig
 from cgdcli.errors import CheckpointError
+from cgdcli.model.backbones import backbone_transform
 from cgdcli.model.cgd import CGD
 from cgdcli.weights.checkpoint import load_strictly
 from cgdcli.weights.loading import download_backbone_weights, read_backbone_weights
@@ -15,13 +17,19 @@ def initial_model(config: TrainConfig, classes: int) -> CGD:
     """The network before training: heads drawn by the seed, the backbone's weights as asked."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        model = CGD(config.model_config(classes))
+        model = CGD(
+            replace(
+                config.model_config(classes),
+                transform=backbone_transform(config.backbone, config.image_size),
+            )
+        )
     if config.backbone_weights == "none":
         return model
     if config.backbone_weights == "default":
-        trunk = download_backbone_weights(config.backbone)
+        trunk = download_backbone_weights(config.backbone, config.image_size)
     elif Path(config.backbone_weights).is_file():
-        trunk = read_backbone_weights(Path(config.backbone_weights), config.backbone)
+        file = Path(config.backbone_weights)
+        trunk = read_backbone_weights(file, config.backbone, config.image_size)
     else:
         raise CheckpointError(
             f"--backbone-weights `{config.backbone_weights}` is not a file; `default`, `none` or a "

@@ -48,7 +48,7 @@ def new_run(runs: Path, name: str | None, config: TrainConfig) -> Path:
             hint="choose a plain name, and the place with --runs DIR",
         )
     started = time.strftime("%Y%m%d-%H%M%S")
-    run = runs / (name or f"{started}-{config.backbone}-{config.descriptors}")
+    run = runs / (name or f"{started}-{config.backbone.replace(':', '-')}-{config.descriptors}")
     try:
         run.mkdir(parents=True)
     except FileExistsError:

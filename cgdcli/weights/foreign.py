@@ -24,6 +24,7 @@ from cgdcli.weights.formats.pml import PML
 from cgdcli.weights.formats.reference import REFERENCE
 from cgdcli.weights.formats.timm import TIMM
 from cgdcli.weights.formats.torchvision import TORCHVISION
+from cgdcli.weights.formats.torchvision_others import TORCHVISION_OTHERS
 from cgdcli.weights.reading import read_content
 from cgdcli.weights.wrappers import Unwrapped, join_pair, strip_prefixes, unwrap
 
@@ -35,6 +36,7 @@ FORMATS = (
     DEEP_IMAGE_RETRIEVAL,
     PML,
     OML,
+    TORCHVISION_OTHERS,
     REFERENCE,
     TIMM,
     TORCHVISION,
@@ -194,7 +196,8 @@ def _recognise(path: Path, names: set[str], beside: Mapping[str, Any]) -> Format
         shown = ", ".join(sorted(names)[:4]) or "no tensor at all"
         raise CheckpointError(
             f"`{path}` holds the weights of no network known here; its entries begin {shown}",
-            hint=f"known are {', '.join(form.name for form in FORMATS)}",
+            hint=f"known are {', '.join(form.name for form in FORMATS)}; of timm's any, to begin "
+            "from: cgd train DATA --backbone timm:NAME --backbone-weights FILE",
         )
     return form
 
