@@ -1,9 +1,11 @@
 """The network that a run begins with."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from cgdcli.config import TrainConfig
 from cgdcli.errors import CheckpointError
@@ -11,6 +13,10 @@ from cgdcli.model.backbones import backbone_transform
 from cgdcli.model.cgd import CGD
 from cgdcli.weights.checkpoint import load_strictly
 from cgdcli.weights.loading import download_backbone_weights, read_backbone_weights
+
+logger = logging.getLogger("cgdcli")
+
+_LARGEST_WITHOUT_NORM = 3e-4
 
 
 def initial_model(config: TrainConfig, classes: int) -> CGD:
@@ -37,4 +43,17 @@ def initial_model(config: TrainConfig, classes: int) -> CGD:
             hint="check the path",
         )
     load_strictly(model.backbone, trunk, f"--backbone-weights {config.backbone_weights}")
+    _warn_of_rate(model, config)
     return model
+
+
+def _warn_of_rate(model: CGD, config: TrainConfig) -> None:
+    """The default rate was chosen on ResNets; published recipes for ViTs take a hundredth of it."""
+    norms = (m for m in model.backbone.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
+    if config.learning_rate > _LARGEST_WITHOUT_NORM and next(norms, None) is None:
+        logger.warning(
+            "%s has no BatchNorm: such networks are fine-tuned at a --learning-rate of 1e-5 to "
+            "1e-4, and %g may undo what its weights know",
+            config.backbone,
+            config.learning_rate,
+        )
