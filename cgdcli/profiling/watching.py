@@ -106,7 +106,7 @@ class Watch:
 
     def _note(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         stage, full = self.trunk.stage_of(name), f"backbone.{name}"
-        shape, after = _shape(inputs[0]), _shape(output)
+        shape, after = _shape(inputs), _shape(output)
         fresh: list[nn.Parameter] = [p for p in module.parameters() if id(p) not in self._seen]
         parts = list(module.children())
         if name in self._products or (fresh and parts):
@@ -146,9 +146,13 @@ def _whole(
 
 
 def _shape(value: Any) -> tuple[int, ...]:
-    """Of one picture, which may be cut into windows; of several maps the first's."""
-    tensor = value if isinstance(value, Tensor) else value[0]
-    shape = tuple(int(n) for n in tensor.shape)
+    """Of one picture, which may be cut into windows; of several maps the first's; () of what is
+    no map, such as the size that positions are made for."""
+    while isinstance(value, tuple | list) and value:
+        value = value[0]
+    if not isinstance(value, Tensor):
+        return ()
+    shape = tuple(int(n) for n in value.shape)
     return shape[1:] if shape[0] == 1 else shape
 
 

@@ -230,6 +230,16 @@ def test_attention_and_lone_parameters_are_counted():
     assert "parameters" not in count_network(config).uncounted
 
 
+@pytest.mark.parametrize("name", ["edgenext_xx_small", "xcit_nano_12_p16_224"])
+def test_modules_that_are_asked_for_positions_of_a_size_are_counted(name):
+    """What they are given is no map."""
+    pytest.importorskip("timm")
+    config = CGDConfig(f"timm:{name}", StrideMode.standard, "S", None, transform=Transform(64))
+    counts = count_network(config)
+    trunk = meta_model(config).backbone
+    assert sum(x.parameters for x in counts.layers) == sum(p.numel() for p in trunk.parameters())
+
+
 @pytest.mark.parametrize(
     ("name", "block"),
     [
