@@ -15,12 +15,12 @@ from cgdcli.config import (
     Transform,
     is_timm,
 )
-from cgdcli.config.backbones import TIMM
 from cgdcli.conversion.convert import as_checkpoint, checked_target
 from cgdcli.conversion.plan import prepare
 from cgdcli.errors import CheckpointError, MismatchError
 from cgdcli.files import atomic_path
 from cgdcli.model.cgd import meta_model
+from cgdcli.model.timm_trunks import timm_call
 from cgdcli.reports import ExportReport
 from cgdcli.weights.checkpoint import Checkpoint, load_checkpoint
 from cgdcli.weights.formats import Format, first_match
@@ -154,9 +154,10 @@ def _notes(config: CGDConfig, to: Foreign) -> list[str]:
             f"the stride of {config.stride} is 1 here and 2 there: the same tensors give a map of "
             "half the side"
         )
-    if to is Foreign.timm:
-        name = config.backbone.removeprefix(TIMM)
-        notes.append(f"load it into timm.create_model({name!r}, num_classes=0)")
+    if is_timm(config.backbone):
+        notes.append(f"load it into {timm_call(config.backbone, config.transform.image_size)}")
+    elif to is Foreign.timm:
+        notes.append(f"load it into timm.create_model({config.backbone!r}, num_classes=0)")
     elif config.backbone in RESNETS:
         notes.append("without fc: set model.fc = torch.nn.Identity() there")
     else:

@@ -114,8 +114,18 @@ def timm_transform(name: str) -> Transform:
 def timm_names(name: str) -> set[str]:
     """Names of the whole network's `state_dict`, its classifier's among them."""
     _require(name)
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        return set(_create(name, {"num_classes": None}).state_dict())
+    return set(_meta_entries(name, {"num_classes": None}))
+
+
+def timm_call(name: str, image_size: int) -> str:
+    """How timm makes the network that takes a trunk's entries, for people."""
+    facts = _facts(name, image_size)
+    options = ", ".join(f"{key}={value!r}" for key, value in facts.options.items())
+    call = (
+        f"timm.create_model({name.removeprefix(TIMM)!r}, num_classes=0{options and ', '}{options})"
+    )
+    idle = ", ".join(facts.unused)
+    return f"{call}, by strict=False: its map does not need {idle}" if idle else call
 
 
 def meta_timm_trunk(name: str, image_size: int) -> TimmTrunk:
@@ -144,15 +154,26 @@ def timm_converted(name: str, image_size: int, tensors: dict[str, Tensor]) -> di
     heads = getattr(config, "classifier", None) or ()
     heads = (heads,) if isinstance(heads, str) else heads
     classifier = {f"{head}.{part}" for head in heads for part in ("weight", "bias")}
+    facts = _facts(name, image_size)
+    # What the map does not depend on, a trunk of ours does not have.
+    tensors = {
+        entry: torch.zeros(like.shape)
+        for entry, like in _meta_entries(name, facts.options).items()
+        if entry.startswith(tuple(f"{module}." for module in facts.unused))
+    } | tensors
     # That the classes agree (none here, none there) is what makes timm strict.
     overlay = {
         "state_dict": {n: t for n, t in tensors.items() if n not in classifier},
         "num_classes": 0,
         "label_offset": 0,
     }
-    options = _facts(name, image_size).options
-    created = options | {"pretrained": True, "pretrained_cfg_overlay": overlay}
+    created = facts.options | {"pretrained": True, "pretrained_cfg_overlay": overlay}
     return dict(_create(name, created).state_dict())
+
+
+def _meta_entries(name: str, options: dict[str, Any]) -> dict[str, Tensor]:
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return dict(_create(name, options).state_dict())
 
 
 def _create(name: str, options: dict[str, Any]) -> nn.Module:
@@ -172,14 +193,24 @@ def _require(name: str) -> None:
         )
     import timm
 
-    bare = name.removeprefix(TIMM)
-    if not timm.is_model(bare):
-        nearest = difflib.get_close_matches(bare.partition(".")[0], timm.list_models(), 3)
-        known = " or ".join(f"{TIMM}{n}" for n in nearest)
+    network, _, weights = name.removeprefix(TIMM).partition(".")
+    if not timm.is_model(network):
+        known = timm.list_models()
+        near = difflib.get_close_matches(network, known, 3) or [n for n in known if network in n]
         raise ConfigError(
-            f"timm {timm.__version__} has no network {bare!r}",
-            hint=f"did you mean {known}?" if known else "see timm.list_models()",
+            f"timm {timm.__version__} has no network {network!r}",
+            hint=_did_you_mean(near) or "see timm.list_models()",
         )
+    published = timm.list_models(f"{network}.*", pretrained=True)
+    if weights and f"{network}.{weights}" not in published:
+        raise ConfigError(
+            f"timm {timm.__version__} has no weights {weights!r} of {network}",
+            hint=_did_you_mean(published) or f"it publishes none of it: {TIMM}{network}",
+        )
+
+
+def _did_you_mean(names: list[str]) -> str:
+    return f"did you mean {' or '.join(f'{TIMM}{n}' for n in names[:3])}?" if names else ""
 
 
 @cache
@@ -284,8 +315,8 @@ def _remove_stride(name: str, network: nn.Module, stride: StrideMode) -> None:
             return
         why = "which pools there"
     raise ConfigError(
-        f"stride {stride} is not to be had with {name}, {why}",
-        hint="leave it as it is: --stride standard",
+        f"the stride of {stride} cannot be removed from {name}, {why}",
+        hint="keep its strides: --stride standard",
     )
 
 
@@ -299,4 +330,4 @@ def _fitting_size(network: Any, image_size: int) -> int:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

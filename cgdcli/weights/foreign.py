@@ -41,6 +41,7 @@ FORMATS = (
     TIMM,
     TORCHVISION,
 )
+_TIMMS = "to begin from one of timm's: cgd train DATA --backbone timm:NAME --backbone-weights FILE"
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,9 @@ def read_foreign(path: Path) -> ForeignWeights:
     for name, why in weights.unknown.items():
         raise CheckpointError(
             f"`{path}` looks like {weights.format.name}, but its entry `{name}` is unknown: {why}",
-            hint="nothing is dropped unasked; see every entry: "
+            hint=_TIMMS
+            if weights.format is TIMM
+            else "nothing is dropped unasked; see every entry: "
             f"cgd convert-weights --plan '{path}'",
         )
     return weights
@@ -196,8 +199,7 @@ def _recognise(path: Path, names: set[str], beside: Mapping[str, Any]) -> Format
         shown = ", ".join(sorted(names)[:4]) or "no tensor at all"
         raise CheckpointError(
             f"`{path}` holds the weights of no network known here; its entries begin {shown}",
-            hint=f"known are {', '.join(form.name for form in FORMATS)}; of timm's any, to begin "
-            "from: cgd train DATA --backbone timm:NAME --backbone-weights FILE",
+            hint=f"known are {', '.join(form.name for form in FORMATS)}; {_TIMMS}",
         )
     return form
 

@@ -100,19 +100,19 @@ def read_backbone_weights(path: Path, backbone: str, image_size: int) -> dict[st
         CheckpointError: the file is unreadable, or of another backbone.
     """
     own = _own_config(path)
-    if own is not None:
-        found = own.backbone
-    elif is_timm(backbone):
+    if is_timm(backbone) and (own is None or own.backbone == backbone):
         return timm_weights(path, backbone, image_size)
-    else:
+    if own is None:
         weights = read_foreign(path)
-        found = read_architecture(weights).backbone
+        found, tensors = read_architecture(weights).backbone, weights.tensors
+    else:
+        found, tensors = own.backbone, load_file(path)
     if found != backbone:
         raise CheckpointError(
             f"`{path}` holds the weights of {found}; the network to train is {backbone}",
             hint=f"train with --backbone {found}, or give weights of {backbone}",
         )
-    return _trunk(load_file(path) if own is not None else weights.tensors)
+    return _trunk(tensors)
 
 
 def download_backbone_weights(backbone: str, image_size: int) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """Weights of timm's networks: its published ones, or a file of theirs."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,11 @@ from cgdcli.model.timm_trunks import (
 )
 from cgdcli.weights.reading import read_content
 from cgdcli.weights.wrappers import strip_prefixes, unwrap
+from cgdcli.words import counted
 
 logger = logging.getLogger("cgdcli")
+
+_OURS = "backbone."
 
 
 def download_timm_weights(backbone: str, image_size: int) -> dict[str, Tensor]:
@@ -52,25 +55,45 @@ def download_timm_weights(backbone: str, image_size: int) -> dict[str, Tensor]:
 
 
 def timm_weights(path: Path, backbone: str, image_size: int) -> dict[str, Tensor]:
-    """The trunk of a file of timm's, with or without its classifier; nothing in it is executed.
+    """The trunk of a file of timm's names or ours, with or without its classifier; nothing in it
+    is executed.
 
     Raises:
         CheckpointError: the file is unreadable, or of another network.
     """
     entries = unwrap(str(path), read_content(path)).entries
     tensors = {short: entries[name] for name, short in strip_prefixes(entries).names.items()}
+    if any(name.startswith(_OURS) for name in tensors):
+        tensors = {n.removeprefix(_OURS): t for n, t in tensors.items() if n.startswith(_OURS)}
     wanted = meta_timm_trunk(backbone, image_size).state_dict()
     fits = all(n in tensors and tensors[n].shape == t.shape for n, t in wanted.items())
-    if fits and tensors.keys() <= wanted.keys() | timm_names(backbone):
+    known = wanted.keys() | timm_names(backbone)
+    if fits and tensors.keys() <= known:
         return {name: tensors[name] for name in wanted}
     try:  # older names, or positions of another size
-        tensors = timm_converted(backbone, image_size, tensors)
+        converted = timm_converted(backbone, image_size, tensors)
     except (RuntimeError, KeyError, ValueError, AttributeError) as error:
         raise CheckpointError(
-            f"`{path}` is no weights file of {backbone}: {_first_lines(error)}",
-            hint="name the network that it is of: --backbone timm:NAME",
+            f"`{path}` holds other weights than those of {backbone}: "
+            f"{_misfit(tensors, wanted, known)}",
+            hint="name the network that they are of by --backbone",
         ) from error
-    return {name: tensors[name] for name in wanted}
+    return {name: converted[name] for name in wanted}
+
+
+def _misfit(
+    tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], known: Collection[str]
+) -> str:
+    """What differs, of each kind the first."""
+    lacking = [name for name in wanted if name not in tensors]
+    misshapen = [n for n, t in wanted.items() if n in tensors and tensors[n].shape != t.shape]
+    unknown = [name for name in tensors if name not in known]
+    found = [
+        f"{counted(len(names), 'entry', 'entries')} {what}, first {names[0]}"
+        for what, names in (("lacking", lacking), ("misshapen", misshapen), ("unknown", unknown))
+        if names
+    ]
+    return "; ".join(found)
 
 
 @contextmanager
@@ -86,7 +109,4 @@ def _quiet(name: str) -> Iterator[None]:
 
 
 def _first_lines(error: Exception) -> str:
-    """Of the many lines that a misfit takes."""
-    if isinstance(error, KeyError):
-        return f"it lacks {error}"
     return " ".join(" ".join(str(error).split()).split(" ")[:30]) or type(error).__name__

@@ -138,6 +138,8 @@ def test_a_stride_that_cannot_be_had_is_refused(name, words):
         ("vit_small_patch14_dinov2", 120, ("120 px", "14"), "--image-size 126"),
         ("test_coatnet", 100, ("100 px",), "--image-size 160"),
         ("seresnet5O", 64, ("no network 'seresnet5O'",), "timm:seresnet50"),
+        ("dinov2", 64, ("no network 'dinov2'",), "timm:vit_base_patch14_dinov2"),
+        ("resnet18.a9_in1k", 64, ("no weights 'a9_in1k' of resnet18",), "timm:resnet18.a1_in1k"),
         ("crossvit_9_240", 240, ("no map", "list"), "another"),
     ],
 )

@@ -12,6 +12,7 @@ from cgdcli.conversion import convert_weights, export_weights
 from cgdcli.errors import CheckpointError, MismatchError
 from cgdcli.model.backbones import imagenet_weights
 from cgdcli.model.cgd import CGD
+from cgdcli.model.timm_trunks import meta_timm_trunk, timm_converted
 from cgdcli.model.torchvision_trunks import meta_trunk, torchvision_network
 from cgdcli.weights.architecture import read_architecture
 from cgdcli.weights.checkpoint import Checkpoint
@@ -76,7 +77,7 @@ def published(tmp_path):
     return write
 
 
-@pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "mobilenet_v3_small", "densenet121"])
+@pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "densenet121"])
 def test_a_published_file_is_read_strictly_and_embeds_as_its_conversion(published, tmp_path, name):
     file, network, state = published(name)
     trunk = read_backbone_weights(file, name, 224)
@@ -195,6 +196,31 @@ def test_our_checkpoint_goes_back_to_timm_and_is_read_again(saved, tmp_path):
         assert "--to timm" in caught.value.hint
 
 
+def test_what_timm_has_after_the_map_is_not_asked_of_our_file(saved, tmp_path):
+    path, _ = saved("timm:test_convnext")
+    report = export_weights(path, Foreign.timm, tmp_path / "back.pth")
+    network = timm.create_model("test_convnext", num_classes=0)
+    left = network.load_state_dict(torch.load(tmp_path / "back.pth"), strict=False)
+    assert not left.unexpected_keys and all(n.startswith("head.") for n in left.missing_keys)
+    assert any("by strict=False: its map does not need head" in note for note in report.notes)
+    trunk = read_backbone_weights(tmp_path / "back.pth", "timm:test_convnext", 64)
+    assert timm_converted("timm:test_convnext", 64, trunk).keys() == network.state_dict().keys()
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_our_tables_of_another_size_are_resized_by_timm(saved, tmp_path, bare):
+    path, model = saved("timm:test_coatnet")
+    if bare:
+        path = tmp_path / "bare.pth"
+        torch.save(model.state_dict(), path)
+    trunk = read_backbone_weights(path, "timm:test_coatnet", 96)
+    shapes = {n: t.shape for n, t in meta_timm_trunk("timm:test_coatnet", 96).state_dict().items()}
+    ours = model.backbone.state_dict()
+    assert {n: t.shape for n, t in trunk.items()} == shapes
+    assert shapes != {n: t.shape for n, t in ours.items()}
+    assert all(torch.equal(trunk[n], t) for n, t in ours.items() if t.shape == shapes[n])
+
+
 def timm_file(tmp_path, name, **options):
     torch.manual_seed(2)
     network = timm.create_model(name, **options)
@@ -227,8 +253,15 @@ def test_tables_of_another_size_are_resized_by_timm(tmp_path):
     }.items()
 
 
-@pytest.mark.parametrize("change", ["missing", "added", "another"])
-def test_timm_does_not_let_entries_pass_that_do_not_belong(tmp_path, change):
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("missing", "24 entries lacking, first layer3.0.conv1.weight"),
+        ("added", ": 1 entry unknown, first layer5.0.conv1.weight"),
+        ("another", "unknown, first conv_stem.weight"),
+    ],
+)
+def test_timm_does_not_let_entries_pass_that_do_not_belong(tmp_path, change, words):
     """Asked for a network without classifier, it takes what is missing as it was drawn."""
     file, state = timm_file(tmp_path, "test_resnet")
     if change == "missing":
@@ -238,8 +271,21 @@ def test_timm_does_not_let_entries_pass_that_do_not_belong(tmp_path, change):
     if change == "another":
         state = timm.create_model("test_efficientnet").state_dict()
     torch.save(state, file)
-    with pytest.raises(CheckpointError, match="no weights file of timm:test_resnet"):
+    with pytest.raises(
+        CheckpointError, match="other weights than those of timm:test_res"
+    ) as caught:
         read_backbone_weights(file, "timm:test_resnet", 64)
+    assert words in caught.value.what and "Error" not in caught.value.what
+
+
+def test_a_resnet_that_only_timm_has_is_answered_with_where_it_can_be_used(tmp_path):
+    with torch.device("meta"):
+        state = timm.create_model("seresnet50").state_dict()
+    torch.save({n: torch.zeros(1) for n in state}, tmp_path / "se.pth")
+    for read in (load_model, lambda file: read_backbone_weights(file, "resnet50", 64)):
+        with pytest.raises(CheckpointError, match="channel attention") as caught:
+            read(tmp_path / "se.pth")
+        assert "--backbone timm:NAME" in caught.value.hint
 
 
 def test_published_weights_of_timm(tmp_path, monkeypatch, cgd):
