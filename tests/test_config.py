@@ -52,10 +52,10 @@ def refused(make, *words):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"backbone": "resnet19"}, ("backbone", "resnet19", "ResNet (resnet18", "timm:NAME")),
+        ({"backbone": "resnet19"}, ("backbone", "resnet19", "torchvision", "timm:NAME")),
         ({"backbone": "timm:"}, ("backbone", "timm:")),
         ({"backbone": 18}, ("backbone", "18")),
-        ({"backbone": "vgg16"}, ("stride layer3", "vgg16")),
+        ({"backbone": "vgg16"}, ("stride of layer3", "vgg16")),
         ({"stride": "layer2"}, ("stride", "layer2", "layer3", "layer4", "standard")),
         ({"descriptors": ""}, ("''", "S SPoC")),
         ({"descriptors": "SX"}, ("X", "SX", *DESCRIPTOR_NAMES)),
@@ -136,7 +136,7 @@ def test_hint_names_the_letters_without_repeats():
     ("name", "hint"),
     [
         ("resnet19", "resnet"),
-        ("efficientnet-b0", "efficientnet_b0"),
+        ("timm/seresnet50", "write timm:seresnet50"),
         ("vit_b16", "vit_b_16"),
         ("vit", "vit_b_16"),
         ("efficientnet_bo", "did you mean efficientnet_b0 or"),
@@ -146,6 +146,16 @@ def test_hint_names_the_letters_without_repeats():
 )
 def test_an_unknown_backbone_is_answered_with_the_nearest(name, hint):
     assert hint in refused(lambda: CGDConfig(backbone=name), name).hint
+
+
+@pytest.mark.parametrize("name", ["efficientnet-b0", "EfficientNet_B0"])
+def test_another_spelling_of_a_backbone_is_answered_with_it_alone(name):
+    assert refused(lambda: CGDConfig(backbone=name), name).hint == "did you mean efficientnet_b0?"
+
+
+def test_what_is_near_no_backbone_is_answered_with_all_there_are():
+    hint = refused(lambda: CGDConfig(backbone="dinov2")).hint
+    assert "ResNet (resnet18 ...)" in hint and "Swin (swin_t ...)" in hint
 
 
 def test_stride_modes_are_of_resnets():

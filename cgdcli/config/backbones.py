@@ -54,17 +54,18 @@ def check_backbone(name: Any) -> str:
     """
     if isinstance(name, str) and (name in TORCHVISION or (is_timm(name) and name != TIMM)):
         return name
-    meant = did_you_mean(str(name))
     raise ConfigError(
-        f"unknown backbone {name!r}; known are {backbone_words()}",
-        hint=(f"{meant} " if meant else "")
-        + f"if it is one of timm's: {TIMM}{str(name).removeprefix(TIMM) or 'NAME'}",
+        f"unknown backbone {name!r}: neither one of torchvision's nor {TIMM}NAME",
+        hint=did_you_mean(str(name)) or f"{_as_timms(str(name))}; known are {backbone_words()}",
     )
 
 
 def did_you_mean(name: str) -> str:
-    """The nearest of torchvision's names, as a question; empty where none is near."""
-    known = difflib.SequenceMatcher(b=name)
+    """A hint with the nearest of torchvision's names; empty where none is near."""
+    plain = name.lower().replace("-", "_")
+    if plain in TORCHVISION:
+        return f"did you mean {plain}?"
+    known = difflib.SequenceMatcher(b=plain)
     likeness: dict[str, float] = {}
     for other in TORCHVISION:
         known.set_seq1(other)
@@ -72,8 +73,14 @@ def did_you_mean(name: str) -> str:
     # Of equally near ones the smallest, which stand first, not difflib's last of the alphabet.
     nearest = sorted(TORCHVISION, key=lambda other: -likeness[other])[:3]
     nearest = [other for other in nearest if likeness[other] > _NEAR]
-    nearest = nearest or [other for other in TORCHVISION if name and other.startswith(name)][:3]
-    return f"did you mean {' or '.join(nearest)}?" if nearest else ""
+    nearest = nearest or [other for other in TORCHVISION if name and other.startswith(plain)][:3]
+    return f"did you mean {' or '.join(nearest)}? {_as_timms(name)}" if nearest else ""
+
+
+def _as_timms(name: str) -> str:
+    # `timm/NAME` is how the Hugging Face hub calls them.
+    bare = name.removeprefix(TIMM).removeprefix("timm/")
+    return f"if it is one of timm's, write {TIMM}{bare or 'NAME'}"
 
 
 def is_timm(name: str) -> bool:

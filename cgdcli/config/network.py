@@ -101,8 +101,9 @@ class CGDConfig:
         if self.stride == StrideMode.standard or self.backbone in RESNETS or is_timm(self.backbone):
             return
         raise ConfigError(
-            f"stride {self.stride} is of a ResNet's stage, and {self.backbone} has no such stage",
-            hint="leave it as it is: --stride standard",
+            f"the stride of {self.stride} cannot be removed from {self.backbone}, which has no "
+            "such stage",
+            hint="keep its strides: --stride standard",
         )
 
     def _check_heads(self) -> None:

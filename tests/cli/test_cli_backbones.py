@@ -46,7 +46,11 @@ def test_profile_takes_the_stride_that_a_backbone_has(cgd):
         (("--backbone", "efficientnet-b0"), "unknown backbone", "efficientnet_b0"),
         (("--backbone", "vit_b_32", "--image-size", "100"), "no multiple of 32", "96"),
         (("--backbone", "timm:resnet5O"), "no network 'resnet5O'", "timm:resnet50"),
-        (("--backbone", "vgg11", "--stride", "layer4"), "vgg11 has no such stage", "standard"),
+        (
+            ("--backbone", "vgg11", "--stride", "layer4"),
+            "vgg11, which has no such stage",
+            "standard",
+        ),
     ],
 )
 def test_a_backbone_that_cannot_be_is_refused_and_leaves_nothing(cgd, data, options, words, hint):
