@@ -103,17 +103,20 @@ def fsync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def writer_lock(target: Path) -> Iterator[None]:
+def writer_lock(target: Path, called: str = "") -> Iterator[None]:
     """Hold `<target>.lock`, so that a second writer of the same output is told.
 
     The kernel gives the lock back when its process ends, however it ends. The file names host and
     pid for people; one left by another host is believed, since that host cannot be asked.
 
+    Args:
+        called: what is written, for an error's words; else the name `target`.
+
     Raises:
         OutputError: another process is writing `target`.
     """
-    lock = target.with_name(target.name + ".lock")
-    descriptor = _acquire(lock, target)
+    lock = _lock_of(target)
+    descriptor = _acquire(lock, target, called)
     try:
         yield
     finally:
@@ -121,7 +124,47 @@ def writer_lock(target: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _acquire(lock: Path, target: Path) -> int:
+def writer_of(target: Path) -> str | None:
+    """Who holds the lock of `target`, in words; None where nobody does."""
+    try:
+        descriptor = os.open(_lock_of(target), os.O_RDWR)
+    except OSError:
+        return None
+    try:
+        owner = _owner(os.pread(descriptor, 4096, 0))
+        free = _try_lock(descriptor, owner) and owner.get("host", _HOST) == _HOST
+        return None if free else _words(owner)
+    finally:
+        os.close(descriptor)  # gives back what was locked just to try
+
+
+def refuse_if_written(target: Path, called: str = "") -> None:
+    """Raise what a second writer of `target` would be told.
+
+    Raises:
+        OutputError: another process is writing it.
+    """
+    by = writer_of(target)
+    if by is not None:
+        raise _being_written(target, by, called)
+
+
+def _lock_of(target: Path) -> Path:
+    return target.with_name(target.name + ".lock")
+
+
+def _words(owner: dict[str, Any]) -> str:
+    return f"pid {owner['pid']} on {owner['host']}" if owner else "owner unknown"
+
+
+def _being_written(target: Path, by: str, called: str) -> OutputError:
+    return OutputError(
+        f"{called or f'`{target}`'} is being written by another process ({by})",
+        hint=f"wait for it; if it is gone for sure, remove `{_lock_of(target)}`",
+    )
+
+
+def _acquire(lock: Path, target: Path, called: str) -> int:
     while True:
         try:
             descriptor = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
@@ -133,17 +176,14 @@ def _acquire(lock: Path, target: Path) -> int:
         owner = _owner(os.pread(descriptor, 4096, 0))
         if not _try_lock(descriptor, owner) or owner.get("host", _HOST) != _HOST:
             os.close(descriptor)
-            by = f"pid {owner['pid']} on {owner['host']}" if owner else "owner unknown"
-            raise OutputError(
-                f"`{target}` is being written by another process ({by})",
-                hint=f"wait for it; if it is gone for sure, remove `{lock}`",
-            )
+            raise _being_written(target, _words(owner), called)
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), lock.stat()):
                 break
         os.close(descriptor)  # its owner removed it between our opening and our locking
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, json.dumps({"host": _HOST, "pid": os.getpid()}).encode(), 0)
+    with contextlib.suppress(OSError):  # a full disk: the lock holds without a name in it
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps({"host": _HOST, "pid": os.getpid()}).encode(), 0)
     return descriptor
 
 

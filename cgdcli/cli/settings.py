@@ -31,14 +31,23 @@ def with_settings(command: Callable[..., int]) -> Callable[..., int]:
 
 def _parameter(field: "dataclasses.Field[Any]") -> inspect.Parameter:
     kind = field.type
-    metavar = "NAME" if field.name in ("backbone", "loss") else None
-    shown = option(option_name(field.name), help=_help(field), show_default=False, metavar=metavar)
+    how: dict[str, Any] = {"metavar": "NAME"} if field.name in ("backbone", "loss") else {}
+    if field.metadata.get("auto"):
+        how = {"metavar": "<int>|auto", "parser": _whole_or_auto}
+    shown = option(option_name(field.name), help=_help(field), show_default=False, **how)
     return inspect.Parameter(
         field.name,
         inspect.Parameter.POSITIONAL_OR_KEYWORD,
         default=None,
         annotation=Annotated[kind | None, shown],  # type: ignore[operator]
     )
+
+
+def _whole_or_auto(text: str) -> int | str:
+    try:
+        return text if text == "auto" else int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither a whole number nor `auto`.") from None
 
 
 def _help(field: "dataclasses.Field[Any]") -> str:

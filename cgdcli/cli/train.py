@@ -18,14 +18,17 @@ from cgdcli.cli.options import (
 from cgdcli.cli.output import Output
 from cgdcli.cli.settings import SETTINGS, given_settings, with_settings
 from cgdcli.cli.train_display import TrainDisplay
-from cgdcli.config import TrainConfig
+from cgdcli.config import MAY_CHANGE, TrainConfig
 from cgdcli.config.training import option_name
 from cgdcli.errors import ConfigError
 from cgdcli.launch import is_launched, rank
 from cgdcli.words import counted
 
-# What may differ on a resume, as it does not change the result.
-_MAY_CHANGE = ("device", "workers")
+_RESUME_HELP = (
+    "Go on with --name, or the newest unfinished run, as it began. Options that say what it began "
+    f"with are welcome; {', '.join(map(option_name, sorted(MAY_CHANGE)))} may change; others want "
+    "--force."
+)
 
 
 @with_settings
@@ -51,7 +54,15 @@ def train(
     runs: Annotated[Path, option(help="Folder of the runs.")] = Path("runs"),
     resume: Annotated[
         bool,
-        option("--resume", help="Go on with --name, or the newest unfinished run, as it began."),
+        option("--resume", help=_RESUME_HELP),
+    ] = False,
+    force: Annotated[
+        bool,
+        option(
+            "--force",
+            help="With --resume: go on with pictures or settings that changed; the classes to "
+            "train on must be the same.",
+        ),
     ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -71,15 +82,20 @@ def train(
     torchrun --nproc-per-node 4 -m cgdcli train data/
     """
     out = Output(quiet=quiet, verbose=verbose, mute=rank() > 0)
-    if resume:
-        _refuse_settings(context, config)
-        resolved = None
-    else:
-        resolved = _resolve(context, config)
+    if force and not resume and was_given(context, "force"):
+        raise ConfigError(
+            "--force goes with --resume; a new run never replaces one",
+            hint="choose another --name, or remove the old run's folder",
+        )
     if print_config:
-        _print(out, resolved)
+        _print(out, None if resume else _resolve(context, config))
         return 0
-    return _run(context, out, data, resolved, runs=runs, name=name, resume=resume, as_json=as_json)
+    how: dict[str, Any] = {"runs": runs, "name": name}
+    if resume:
+        how |= {"resume": True, "changes": _changes(context, config), "force": force}
+    else:
+        how |= {"config": _resolve(context, config)}
+    return _run(out, data, how, as_json=as_json)
 
 
 def _resolve(context: typer.Context, config: Path | None) -> TrainConfig:
@@ -103,31 +119,12 @@ def _print(out: Output, resolved: TrainConfig | None) -> None:
     out.lines([settings_text(resolved)])
 
 
-def _run(
-    context: typer.Context,
-    out: Output,
-    data: Path | None,
-    resolved: TrainConfig | None,
-    *,
-    runs: Path,
-    name: str | None,
-    resume: bool,
-    as_json: bool,
-) -> int:
+def _run(out: Output, data: Path | None, how: dict[str, Any], *, as_json: bool) -> int:
     from cgdcli.training.loop import train as run
     from cgdcli.views.tables import train_lines
 
-    changes = {n: context.params[n] for n in _MAY_CHANGE if resume and was_given(context, n)}
     with TrainDisplay(out) as display:
-        report = run(
-            data,
-            resolved,
-            runs=runs,
-            name=name,
-            resume=resume,
-            on_report=display.show,
-            **changes,
-        )
+        report = run(data, on_report=display.show, **how)
     *result, next_line = train_lines(report)
     if as_json:
         out.say(*result)
@@ -141,14 +138,13 @@ def _run(
     return EXIT_SKIPPED if report.skipped and not is_launched() else 0
 
 
-def _refuse_settings(context: typer.Context, config: Path | None) -> None:
-    """A resumed run has its own settings; an option that would do nothing is an error."""
-    given = [name for name in SETTINGS if name not in _MAY_CHANGE and was_given(context, name)]
+def _changes(context: typer.Context, config: Path | None) -> dict[str, Any]:
+    """What a resumed run is given anew: typed, else in --config. The environment is for new runs:
+    it is there for the next one, too."""
+    changes: dict[str, Any] = {}
     if config is not None:
-        given.append("config")
-    for name in given:
-        raise ConfigError(
-            f"{option_name(name)} cannot be changed on --resume: the run keeps the settings it "
-            "began with",
-            hint="leave it out, or start another run",
-        )
+        from cgdcli.training.run import read_config_file
+
+        changes = read_config_file(config)
+    typed = [name for name in SETTINGS if was_given(context, name)]
+    return changes | {name: context.params[name] for name in typed}

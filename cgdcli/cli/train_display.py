@@ -1,34 +1,60 @@
-"""How a training run is shown: a live line in a terminal, plain lines elsewhere."""
+"""How a training run is shown: live in a terminal, plain lines elsewhere."""
 
-import shlex
 import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from cgdcli.cli.output import SECONDS_BETWEEN_LINES, Output
-from cgdcli.launch import is_launched
 from cgdcli.reports import EpochReport, Report, StartReport, StepReport
+from cgdcli.words import resume_command
+
+if TYPE_CHECKING:
+    from cgdcli.views.live import LiveRun
 
 LONG_RUN_SECONDS = 3600.0
+# Often enough to be read, and seldom enough to cost nothing.
+SECONDS_BETWEEN_DRAWINGS = 0.25
 
 
 class TrainDisplay:
-    """Shows reports as they come; a context manager, since a live line must be taken down."""
+    """Shows reports as they come; a context manager, since what is live must be taken down."""
 
     def __init__(self, output: Output) -> None:
         self.output = output
         self.run: Path | None = None
         self.forecast_said = False
-        self.last_line = time.monotonic()
-        self._status: Any = None
+        self.last_line = self.last_drawn = time.monotonic()
+        self._live: Any = None
+        self._state: LiveRun | None = None
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty() and not self.output.quiet:
-            self._status = self.output.stderr.status("preparing")
-            self._status.start()
+        # A terminal that knows no cursor codes (TERM=dumb) gets lines, as a file does.
+        if (
+            sys.stderr.isatty()
+            and not self.output.quiet
+            and not self.output.stderr.is_dumb_terminal
+        ):
+            self._begin_live()
         return self
+
+    def _begin_live(self) -> None:
+        from rich.live import Live
+
+        from cgdcli.views.live import LiveRun, live_view
+
+        state = self._state = LiveRun()
+        self._live = Live(
+            get_renderable=lambda: live_view(state),
+            console=self.output.stderr,
+            # By `_take_up`: a thread that draws would come between a line's codes and its text.
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._live.start(refresh=True)
 
     def __exit__(
         self,
@@ -36,14 +62,10 @@ class TrainDisplay:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._status is not None:
-            self._status.stop()
+        if self._live is not None:
+            self._live.stop()
         if kind is not None and not issubclass(kind, Exception) and self.run is not None:
-            command = ["torchrun", "...", "-m", "cgdcli"] if is_launched() else ["cgd"]
-            line = [*command, "train", "--resume", "--name", self.run.name]
-            if self.run.parent != Path("runs"):
-                line += ["--runs", str(self.run.parent)]
-            self.output.warn(f"stopped; go on with: {shlex.join(line)}")
+            self.output.warn(f"stopped; go on with: {resume_command(self.run)}")
 
     def show(self, report: Report) -> None:
         """Show one report."""
@@ -52,42 +74,48 @@ class TrainDisplay:
         if isinstance(report, StartReport):
             self.run = report.run
             self.output.say(*start_lines(report))
-            self._update("judging the backbone before training")
         elif isinstance(report, StepReport):
-            self._show_step(report)
+            self._say_forecast(report.left_seconds)
+            self._say_step(report)
         elif isinstance(report, EpochReport):
             self.output.say(epoch_line(report))
+        self._take_up(report)
 
-    def _show_step(self, report: StepReport) -> None:
-        from cgdcli.views.formatting import duration
-
-        left = report.left_seconds
-        line = (
-            f"epoch {report.epoch} step {report.step}/{report.steps}  loss {report.loss:.3f}  "
-            f"active {report.active_triplets:.0%}  distance {report.mean_distance:.2f}  "
-            f"lr {report.learning_rate:.1e}  {report.images_per_second:.1f} pictures/s"
-        )
-        if left is not None:
-            line += f"  {duration(left)} left"
-            if not self.forecast_said:
-                self.forecast_said = True
-                self._say_forecast(left)
-        self._update(line)
+    def _take_up(self, report: Report) -> None:
+        """Into what is live, which is drawn where something else begins, and now and then."""
+        state = self._state
+        if state is None or self._live is None:
+            return
+        doing = state.doing
+        if isinstance(report, StartReport):
+            state.take_up(report)
+        elif isinstance(report, StepReport):
+            state.take_step(report)
+        elif isinstance(report, EpochReport):
+            state.take_epoch(report)
         now = time.monotonic()
-        if self._status is None and now - self.last_line >= SECONDS_BETWEEN_LINES:
-            self.last_line = now
-            self.output.say(line)
+        if state.doing != doing or now - self.last_drawn >= SECONDS_BETWEEN_DRAWINGS:
+            self.last_drawn = now
+            self._live.refresh()
 
-    def _say_forecast(self, left: float) -> None:
+    def _say_step(self, report: StepReport) -> None:
+        """A plain line now and then, where nothing is live."""
+        now = time.monotonic()
+        if self._live is None and now - self.last_line >= SECONDS_BETWEEN_LINES:
+            from cgdcli.views.tables import step_line
+
+            self.last_line = now
+            self.output.say(step_line(report))
+
+    def _say_forecast(self, left: float | None) -> None:
+        if left is None or self.forecast_said:
+            return
         from cgdcli.views.formatting import duration
 
+        self.forecast_said = True
         self.output.say(f"the whole run is expected to take another {duration(left)}")
         if left > LONG_RUN_SECONDS:
             self.output.say(
                 "to shorten it: --minutes 30, --image-size 112 (a quarter of the work), or a GPU "
                 "(--device cuda)"
             )
-
-    def _update(self, line: str) -> None:
-        if self._status is not None:
-            self._status.update(line)

@@ -30,10 +30,12 @@ from cgdcli.config.names import (
     StrideMode,
 )
 from cgdcli.config.network import CGDConfig, Transform, check_descriptors, pooled_config
-from cgdcli.config.training import RECIPES, TrainConfig
+from cgdcli.config.training import CANNOT_CHANGE, MAY_CHANGE, RECIPES, TrainConfig
 
 __all__ = [
+    "CANNOT_CHANGE",
     "DESCRIPTOR_NAMES",
+    "MAY_CHANGE",
     "RECALL_RANKS",
     "RECIPES",
     "RESNETS",

@@ -94,10 +94,11 @@ class Precision(StrEnum):
 
 
 class Cache(StrEnum):
-    """Whether pictures are decoded once and kept."""
+    """Where decoded pictures are kept."""
 
     auto = "auto"
     memory = "memory"
+    disk = "disk"
     none = "none"
 
 

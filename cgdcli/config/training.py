@@ -28,10 +28,26 @@ from cgdcli.config.names import (
 from cgdcli.config.network import CGDConfig, Transform
 from cgdcli.errors import ConfigError
 
+# What stands for `auto` in a setting of numbers that may be measured.
+AUTO = 0
 
-def setting(default: Any, words: str, low: float | None = None, high: float | None = None) -> Any:
-    """A field with its help, and its range where it is a number."""
-    metadata = {"help": words} | ({} if low is None else {"low": low, "high": high})
+
+def setting(
+    default: Any,
+    words: str,
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    auto: bool = False,
+) -> Any:
+    """A field with its help, and its range where it is a number.
+
+    Args:
+        auto: it may also be the word `auto`, which stands as `AUTO`.
+    """
+    metadata = {"help": words, "auto": auto}
+    if low is not None:
+        metadata |= {"low": low, "high": high}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -77,7 +93,14 @@ class TrainConfig:
     minutes: float = setting(
         0.0, "Train so long instead of --epochs; the schedule fits the time. 0: by epochs.", 0, 1e6
     )
-    batch_size: int = setting(64, "Pictures a step.", 2, 100_000)
+    batch_size: int = setting(
+        64,
+        "Pictures a step. `auto`: the recipe's, or as many of them as fit the memory, measured at "
+        "the start; learning rates stay as they are.",
+        2,
+        100_000,
+        auto=True,
+    )
     per_class: int = setting(4, "Pictures of a class in a batch.", 2, 1_000)
     optimizer: Optimizer = setting(Optimizer.adamw, "Of the steps.")
     learning_rate: float = setting(1.6e-3, "Of the backbone.", 1e-12, 1e3)
@@ -136,14 +159,23 @@ class TrainConfig:
     precision: Precision = setting(
         Precision.auto, "Of the backbone; `auto`: bf16 where it is faster, measured at the start."
     )
+    compile: bool = setting(
+        False, "Compile the backbone by torch.compile; minutes at the start, and a C++ compiler."
+    )
     cache: Cache = setting(
-        Cache.auto, "`memory`: decode each picture once; `auto`: where they fit a quarter of it."
+        Cache.auto,
+        "Where decoded pictures are kept: `memory`; `disk`: a file in the run's folder until it "
+        "has finished; `none`. `auto`: memory where a quarter of the free holds them, else disk "
+        "where half of the free does. The result is the same.",
     )
     val_fraction: float = setting(
         0.2, "Share of the CLASSES held out to choose `best`, if there is no val.", 0, 0.9
     )
     evaluations: int = setting(
         10, "How often val is judged, evenly over the run, its end included.", 1, 100_000
+    )
+    tensorboard: bool = setting(
+        False, "Write metrics for TensorBoard into the run's folder, too (extra `tensorboard`)."
     )
     seed: int = setting(0, "Of heads, batches, crops and held-out classes.", 0, 2**63 - 1)
     workers: int = setting(0, "Threads that read pictures; 0: one a core, at most 8.", 0, 256)
@@ -152,13 +184,15 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if isinstance(field.type, type) and issubclass(field.type, StrEnum):
+            if field.metadata.get("auto") and value in ("auto", AUTO):
+                object.__setattr__(self, field.name, AUTO)
+            elif isinstance(field.type, type) and issubclass(field.type, StrEnum):
                 object.__setattr__(self, field.name, check_choice(field.name, value, field.type))
             elif "low" in field.metadata:
                 low, high = field.metadata["low"], field.metadata["high"]
                 check_range(option_name(field.name), value, low, high)
         self.model_config(classes=2)
-        if self.per_class > self.batch_size:
+        if self.batch_size != AUTO and self.per_class > self.batch_size:
             raise ConfigError(
                 f"--per-class {self.per_class} is larger than --batch-size {self.batch_size}",
                 hint=f"a batch holds several classes: try --batch-size {8 * self.per_class}",
@@ -204,6 +238,12 @@ class TrainConfig:
                 else "leave --margin out; see `cgd train --help` for what that loss has",
             )
 
+    @property
+    def recipe_batch_size(self) -> int:
+        """What the recipe says, whatever is asked for."""
+        default = next(f.default for f in dataclasses.fields(self) if f.name == "batch_size")
+        return int(RECIPES[self.recipe].get("batch_size", default))
+
     def model_config(self, classes: int) -> CGDConfig:
         """The network that this run trains."""
         return CGDConfig(
@@ -238,15 +278,36 @@ class TrainConfig:
         recipe = check_choice("recipe", said.get("recipe", Recipe.default), Recipe)
         return replace(cls(**RECIPES[recipe]), **{k: _as_kind(cls, k, v) for k, v in said.items()})
 
+    def to_dict(self) -> dict[str, Any]:
+        """Every setting by name, words as plain text; `resolved` reads it back."""
+        return {f.name: _plain(f, getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+    def differences(self, other: Self) -> dict[str, tuple[Any, Any]]:
+        """What is another in `other`: (ours, theirs) by name."""
+        ours, theirs = self.to_dict(), other.to_dict()
+        return {k: (v, theirs[k]) for k, v in ours.items() if v != theirs[k]}
+
 
 def option_name(name: str) -> str:
     """`batch_size` as `--batch-size`."""
     return f"--{name.replace('_', '-')}"
 
 
+def _plain(field: "dataclasses.Field[Any]", value: Any) -> Any:
+    if field.metadata.get("auto") and value == AUTO:
+        return "auto"
+    return value.value if isinstance(value, StrEnum) else value
+
+
 def _as_kind(cls: type[TrainConfig], name: str, value: Any) -> Any:
     """A value as its field wants it; whole numbers do for broken ones, nothing else is bent."""
-    kind = next(field.type for field in dataclasses.fields(cls) if field.name == name)
+    field = next(field for field in dataclasses.fields(cls) if field.name == name)
+    kind = field.type
+    if field.metadata.get("auto"):
+        if value == "auto":
+            return AUTO
+        if value == AUTO:  # only the word means it
+            check_range(option_name(name), value, field.metadata["low"], field.metadata["high"])
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     wanted = str if isinstance(kind, type) and issubclass(kind, StrEnum) else kind
@@ -280,4 +341,17 @@ RECIPES: dict[Recipe, dict[str, Any]] = {
         "precision": Precision.fp32,
         "evaluations": 100_000,
     },
+}
+
+# What a resumed run may be given anew: its weights come out the same.
+MAY_CHANGE = frozenset({"cache", "device", "evaluations", "tensorboard", "workers"})
+# What it cannot be given, with the reason; everything else wants --force.
+CANNOT_CHANGE = {
+    "recipe": "it is where the other settings came from: give those",
+    "backbone": "the saved weights are of the other network",
+    "descriptors": "the saved branches belong to the other letters",
+    "embedding_dim": "the saved branches have the other length",
+    "backbone_weights": "they were loaded before the first step",
+    "val_fraction": "the classes were held out at the start",
+    "minutes": "they became epochs at the start: give --epochs",
 }

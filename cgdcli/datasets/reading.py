@@ -2,6 +2,7 @@
 
 import logging
 import random
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -99,8 +100,13 @@ def read_training_data(
     seed: int,
     dataset: Dataset = Dataset.auto,
     crop_box: bool = False,
+    held_out: Collection[str] | None = None,
 ) -> TrainingData:
     """Read any layout and decide what `best` is chosen on: never on `test`.
+
+    Args:
+        held_out: classes that an earlier reading held out, empty where it held out none; None to
+            draw them.
 
     Raises:
         DatasetError: no pictures, fewer than two classes to train on, or a picture that a table
@@ -113,7 +119,7 @@ def read_training_data(
         raise _no_train(splits)
     _refuse_missing(splits)
     notes = list(splits.notes)
-    held_out: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
     if val is not None:
         judged_on = "val"
         shared = len(set(val.classes) & set(train.classes))
@@ -123,11 +129,11 @@ def read_training_data(
                 "val is judged on classes that were seen"
             )
     else:
-        train, val, held_out, judged_on, note = _hold_out(train, val_fraction, seed)
+        train, val, names, judged_on, note = _hold_out(train, val_fraction, seed, held_out)
         notes += [note]
     _check_trainable(folder, train)
     notes += _notes_on_singles(train)
-    return TrainingData(train, val, tables.get("test"), judged_on, held_out, tuple(notes))
+    return TrainingData(train, val, tables.get("test"), judged_on, names, tuple(notes))
 
 
 def read_evaluation_data(
@@ -188,17 +194,20 @@ def _refuse_missing(splits: Splits) -> None:
 
 
 def _hold_out(
-    table: ImageTable, fraction: float, seed: int
+    table: ImageTable, fraction: float, seed: int, wanted: Collection[str] | None
 ) -> tuple[ImageTable, ImageTable, tuple[str, ...], str, str]:
     count = len(table.classes)
-    if fraction == 0 or count < FEWEST_CLASSES_TO_HOLD_OUT:
+    if wanted is None and fraction > 0 and count >= FEWEST_CLASSES_TO_HOLD_OUT:
+        wanted = hold_out_classes(table.classes, fraction, seed)
+    held_out = tuple(name for name in table.classes if name in (wanted or ()))
+    if not held_out:
         why = "--val-fraction 0" if fraction == 0 else f"{count} classes are too few"
+        why = "none of the classes that were is there" if wanted else why
         note = (
             f"no class is held out ({why}): Recall is measured on the pictures trained on, "
             "which flatters, and no `best` is chosen"
         )
         return table, table, (), "train", note
-    held_out = hold_out_classes(table.classes, fraction, seed)
     train, val = table.split_off(frozenset(held_out))
     note = f"{len(held_out)} of {count} classes ({len(val)} pictures) are held out to choose `best`"
     return train, val, held_out, "held-out classes", note

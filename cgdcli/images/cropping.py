@@ -45,10 +45,19 @@ def crop(image: Image.Image, box: Box, name: object = "picture") -> Image.Image:
     Raises:
         ImageError: no pixel of the picture lies in the box.
     """
-    right, bottom = min(box.right, image.width), min(box.bottom, image.height)
+    return image.crop(inside(box, image.width, image.height, name))
+
+
+def inside(box: Box, width: int, height: int, name: object = "picture") -> Box:
+    """What of `box` lies in an upright picture of that size.
+
+    Raises:
+        ImageError: not a pixel.
+    """
+    right, bottom = min(box.right, width), min(box.bottom, height)
     if right <= box.left or bottom <= box.top:
         raise ImageError(
-            f"`{name}` is {image.width} x {image.height} and its box {tuple(box)} lies outside it",
+            f"`{name}` is {width} x {height} and its box {tuple(box)} lies outside it",
             hint="correct the box: pixels from the upper left corner of the upright picture",
         )
-    return image.crop((box.left, box.top, right, bottom))
+    return Box(box.left, box.top, right, bottom)

@@ -1,19 +1,22 @@
 """Decoding: a file becomes an upright RGB picture, whatever its mode; or a reason why not."""
 
+import contextlib
 import hashlib
 import io
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from cgdcli.errors import ImageError
 from cgdcli.images.cropping import Box, crop
 
 Pixels = NDArray[np.uint8]
+_ON_ITS_SIDE = {5, 6, 7, 8}  # orientations of EXIF that exchange width and height
 
 # A bomb is refused by Pillow at twice MAX_IMAGE_PIXELS (179 megapixels); its warning from half of
 # that on is for programs that would rather stop earlier.
@@ -35,17 +38,35 @@ def decode_image(
     Raises:
         ImageError: the bytes are no picture, are cut short, or claim too many pixels.
     """
+    with _opened(data, name) as image:
+        if at_least is not None:
+            image.draft(None, at_least)
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+        return to_rgb(upright)
+
+
+def upright_size(data: bytes, name: str | Path = "picture") -> tuple[int, int]:
+    """Width and height as `decode_image` would give them, by the header alone.
+
+    Raises:
+        ImageError: as there.
+    """
+    with _opened(data, name) as image:
+        turned = image.getexif().get(ExifTags.Base.Orientation) in _ON_ITS_SIDE
+        return (image.height, image.width) if turned else image.size
+
+
+@contextlib.contextmanager
+def _opened(data: bytes, name: str | Path) -> Iterator[Image.Image]:
+    """The picture, not yet decoded; whatever is wrong with its bytes is an `ImageError`."""
     if not data:
         raise ImageError(f"`{name}` is an empty file (0 bytes)")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata it can read around
             with Image.open(io.BytesIO(data)) as image:
-                if at_least is not None:
-                    image.draft(None, at_least)
-                image.load()
-                upright = ImageOps.exif_transpose(image)
-                return to_rgb(upright)
+                yield image
     except UnidentifiedImageError:
         raise ImageError(f"`{name}` is not a picture, or of a kind that cannot be read") from None
     except Image.DecompressionBombError as error:

@@ -6,7 +6,7 @@ start at once, share memory and die with the program on every system.
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -55,6 +55,29 @@ def read_ahead(
         finally:
             for future in pending:
                 future.cancel()
+
+
+def one_ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The same items, each made in a thread while the caller is busy with the one before.
+
+    Raises:
+        Whatever making an item raised, at its turn.
+    """
+    end = object()
+    with ThreadPoolExecutor(1, thread_name_prefix="cgd-ahead") as pool:
+        coming = pool.submit(next, items, end)
+        try:
+            while True:
+                item = coming.result()
+                if item is end:
+                    return
+                coming = pool.submit(next, items, end)
+                yield item  # type: ignore[misc]
+        finally:
+            coming.cancel()
+            pool.shutdown()  # what is under way ends before its maker is closed
+            if isinstance(items, Generator):
+                items.close()
 
 
 def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from cgdcli.config import TrainConfig
@@ -80,7 +79,7 @@ def describe_run(
         data=str(data),
         what="test" if result.test is not None else result.judged_on,
         judged_on=result.judged_on,
-        settings=asdict(config),
+        settings=config.to_dict(),
         epochs=tuple(epochs),
         best_epoch=result.best_epoch,
         seconds=result.seconds,

@@ -1,6 +1,6 @@
 """What a training run tells while it goes on, and at its end."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cgdcli.reports.base import Report, SkippedImage
@@ -9,7 +9,7 @@ from cgdcli.reports.retrieval import RecallReport
 
 @dataclass(frozen=True)
 class StartReport(Report):
-    """A training run as it is about to begin."""
+    """A training run as it is about to begin, or to go on; `before`: its epochs so far."""
 
     run: Path
     classes: int
@@ -21,11 +21,16 @@ class StartReport(Report):
     device: str
     judged_on: str
     notes: tuple[str, ...]
+    before: tuple["EpochReport", ...] = ()
 
 
 @dataclass(frozen=True)
 class StepReport(Report):
-    """One optimizer step; `left_seconds` is the expected rest of the run, evaluation included."""
+    """One optimizer step; `left_seconds` is the expected rest of the run, evaluation included.
+
+    Attributes:
+        parts: the losses of which `loss` is the weighted sum, by name; 0 for one without weight.
+    """
 
     epoch: int
     step: int
@@ -36,6 +41,7 @@ class StepReport(Report):
     learning_rate: float
     active_triplets: float
     mean_distance: float
+    parts: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

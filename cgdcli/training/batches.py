@@ -12,9 +12,9 @@ from torch import Tensor
 from cgdcli.config import TrainConfig
 from cgdcli.datasets.table import ImageTable
 from cgdcli.errors import ConfigError, ImageError
-from cgdcli.images.cache import PictureCache
-from cgdcli.images.decoding import Pixels, read_image
-from cgdcli.images.loading import read_ahead, worker_count
+from cgdcli.images.cache import PictureCache, Store
+from cgdcli.images.decoding import Pixels
+from cgdcli.images.loading import one_ahead, read_ahead, worker_count
 from cgdcli.images.transforms import erase, train_pixels
 from cgdcli.training.distributed import ALONE, Processes
 from cgdcli.training.sampler import ClassBatches
@@ -22,15 +22,20 @@ from cgdcli.training.sampler import ClassBatches
 logger = logging.getLogger("cgdcli")
 
 
-def shared_batches(table: ImageTable, config: TrainConfig, processes: Processes) -> ClassBatches:
+def shared_batches(
+    table: ImageTable, config: TrainConfig, batch_size: int, processes: Processes
+) -> ClassBatches:
     """The batches of a run, the same whatever the number of processes that share each of them.
+
+    Args:
+        batch_size: the config's, or what was measured for it.
 
     Raises:
         ConfigError: a process would have nothing to do.
     """
     batches = ClassBatches(
         table.class_indices,
-        batch_size=config.batch_size,
+        batch_size=batch_size,
         per_class=config.per_class,
         seed=config.seed,
     )
@@ -38,7 +43,7 @@ def shared_batches(table: ImageTable, config: TrainConfig, processes: Processes)
         return batches
     few = f"a step has {batches.smallest} pictures at the least, too few for {processes.size} "
     fewer = f"start at most {batches.smallest} processes"
-    if batches.batch_size < config.batch_size:
+    if batches.batch_size < batch_size:
         few += f"processes: {len(table.classes)} classes give no more at --per-class "
         error = ConfigError(f"{few}{config.per_class}", hint=f"{fewer}, or raise --per-class")
     else:
@@ -75,8 +80,9 @@ class BatchReader:
     """The batches of `ClassBatches` as pixels; of several processes each reads its part of all.
 
     Args:
-        side: of pictures kept in memory, see `images.cache`; None to read them each time.
+        side: shorter side of the pictures that crops are cut from, see `images.reducing`.
         skipped: takes up the pictures that could not be read, and why.
+        pin: batches in memory that a GPU copies from by itself.
     """
 
     def __init__(
@@ -84,17 +90,37 @@ class BatchReader:
         table: ImageTable,
         batches: ClassBatches,
         config: TrainConfig,
-        side: int | None = None,
+        side: int,
         skipped: dict[Path, str] | None = None,
         processes: Processes = ALONE,
+        *,
+        pin: bool = False,
     ) -> None:
         self.table, self.batches, self.config = table, batches, config
         self.processes = processes
-        self.pictures = PictureCache(lambda path, box: read_image(path, box)[0], side)
+        self.pictures = PictureCache(side)  # `keep_in` gives it a place
         self.skipped = {} if skipped is None else skipped
+        self.pin = pin
+
+    def keep_in(self, store: Store | None) -> None:
+        """Keep decoded pictures there from now on; what was kept elsewhere is given back."""
+        if self.pictures.store is not None:
+            self.pictures.store.close()
+        self.pictures.store = store
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """Each batch of which, over all processes, at least two pictures are readable."""
+        """Each batch of which, over all processes, at least two pictures are readable.
+
+        The next one is put together while the caller computes; what processes tell each other is
+        told between the caller's steps.
+        """
+        for pixels, labels in one_ahead(self._own_parts(number)):
+            sizes = self.processes.sizes(len(labels))
+            if sum(sizes) >= 2:  # else there are no batch statistics and no pair
+                yield Batch(pixels, labels, sizes)
+
+    def _own_parts(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Pixels and labels of this process's readable pictures of each batch."""
         parts = self._parts(number)
 
         def read(item: tuple[int, int]) -> Pixels | None:
@@ -105,14 +131,12 @@ class BatchReader:
         reads = read_ahead(read, places, workers=workers, ahead=2 * max(map(len, parts)))
         size = self.config.image_size
         for part in parts:
-            pixels = [(next(reads), self.table.class_indices[picture]) for _, picture in part]
-            good = [(p, label) for p, label in pixels if p is not None]
-            sizes = self.processes.sizes(len(good))
-            if sum(sizes) < 2:  # no batch statistics, no pair
-                continue
+            read_ones = [(next(reads), self.table.class_indices[picture]) for _, picture in part]
+            good = [(p, label) for p, label in read_ones if p is not None]
             stacked = np.stack([p for p, _ in good]) if good else np.empty((0, size, size, 3), "u1")
+            pixels = torch.from_numpy(stacked)
             labels = torch.tensor([label for _, label in good], dtype=torch.int64)
-            yield Batch(torch.from_numpy(stacked), labels, sizes)
+            yield (pixels.pin_memory(), labels.pin_memory()) if self.pin else (pixels, labels)
 
     def _parts(self, number: int) -> list[list[tuple[int, int]]]:
         """Of each batch this process's part: place in the whole epoch, and picture."""

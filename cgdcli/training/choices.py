@@ -4,17 +4,21 @@ import copy
 import logging
 import statistics
 import time
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 import torch
 
-from cgdcli.config import Cache, Precision, TrainConfig
-from cgdcli.datasets.table import ImageTable
-from cgdcli.images.cache import side_that_fits
-from cgdcli.images.decoding import read_image
+from cgdcli.config import Precision, TrainConfig
+from cgdcli.config.training import AUTO
+from cgdcli.datasets.reading import TrainingData
+from cgdcli.images.cache import SIDE
 from cgdcli.model.cgd import CGD
+from cgdcli.training.batches import shared_batches
 from cgdcli.training.distributed import ALONE, Processes
 from cgdcli.training.learner import Learner
+from cgdcli.training.memory import batch_words, largest_batch, memory_in_words, random_batch
+from cgdcli.training.sampler import ClassBatches
 
 logger = logging.getLogger("cgdcli")
 
@@ -33,22 +37,77 @@ class Choices:
 
     Attributes:
         precision: fp32 or bf16.
-        side: longest shorter side of pictures kept in memory; None for none kept.
+        side: longest shorter side of the pictures that crops are cut from.
         epochs, steps: of the run, and steps in each epoch.
+        batch_size: pictures of a step at most.
         notes: what was measured and why, in words.
     """
 
     precision: Precision
-    side: int | None
+    side: int
     epochs: int
     steps: int
+    batch_size: int
     notes: tuple[str, ...] = ()
+
+
+def decide(
+    model: CGD,
+    config: TrainConfig,
+    data: TrainingData,
+    *,
+    kept: Choices | None = None,
+    changed: Collection[str] = (),
+    processes: Processes = ALONE,
+) -> tuple[ClassBatches, Choices]:
+    """The batches of a run, and all that is measured for it; the batch size first, since the
+    number of steps depends on it.
+
+    Args:
+        model: on the device it will be trained on; it stays as it is.
+        kept: what a run that is taken up decided before.
+        changed: the settings that are others than they were then, by name.
+
+    Raises:
+        TrainingError: a step does not fit the memory, or cannot be compiled.
+    """
+    size, said = choose_batch_size(model, config, kept, changed, processes)
+    batches = shared_batches(data.train, config, size, processes)
+    given = (model, config, batches.batch_size, batches.steps)
+    with memory_in_words(batches.batch_size, next(model.parameters()).device, ""):
+        if kept is None:
+            choices = choose(*given, len(data.val), processes)
+        else:
+            choices = choose_again(kept, changed, *given, processes)
+    batches.steps = choices.steps
+    return batches, replace(choices, batch_size=size, notes=(*said, *choices.notes))
+
+
+def choose_batch_size(
+    model: CGD,
+    config: TrainConfig,
+    kept: Choices | None,
+    changed: Collection[str],
+    processes: Processes = ALONE,
+) -> tuple[int, tuple[str, ...]]:
+    """The batch size asked for, or measured once; and what to say of it.
+
+    Args:
+        kept, changed: as `choose_again` takes them; None and nothing for a new run.
+        processes: share each batch; what fits the memory of every one of them is taken.
+    """
+    if config.batch_size != AUTO:
+        return config.batch_size, ()
+    if kept is not None and "batch_size" not in changed:
+        return kept.batch_size, ()
+    own = processes.together(lambda: largest_batch(model, config, shares=processes.size))
+    size = min(processes.gather(own))
+    return size, (batch_words(config, size),)
 
 
 def choose(
     model: CGD,
     config: TrainConfig,
-    table: ImageTable,
     batch_size: int,
     steps: int,
     judged: int,
@@ -63,14 +122,13 @@ def choose(
         processes: measure together, since they share cores and wait for each other; what the
             first one decides holds.
     """
-    chosen = _choose(model, config, table, batch_size, steps, judged, processes)
+    chosen = _choose(model, config, batch_size, steps, judged, processes)
     return processes.on_first(lambda: chosen)
 
 
 def _choose(
     model: CGD,
     config: TrainConfig,
-    table: ImageTable,
     batch_size: int,
     steps: int,
     judged: int,
@@ -78,7 +136,8 @@ def _choose(
 ) -> Choices:
     notes: list[str] = []
     precision, seconds = _precision(model, config, batch_size, notes, processes)
-    side = _side(config, table, notes)
+    if config.compile:
+        seconds = _compiled_seconds(model, config, batch_size, precision, seconds, notes, processes)
     epochs = config.epochs
     if config.minutes:
         if seconds is None:
@@ -91,7 +150,35 @@ def _choose(
             f"{config.minutes:g} minutes at {batch_size / seconds:.0f} pictures/s: "
             f"{epochs} epochs of {steps} steps"
         )
-    return Choices(precision, side, epochs, steps, tuple(notes))
+    return Choices(precision, picture_side(config), epochs, steps, batch_size, tuple(notes))
+
+
+def choose_again(
+    kept: Choices,
+    changed: Collection[str],
+    model: CGD,
+    config: TrainConfig,
+    batch_size: int,
+    steps: int,
+    processes: Processes = ALONE,
+) -> Choices:
+    """What a run decided before; what a changed setting tells on is decided anew.
+
+    Args:
+        changed: names of settings. The others are as `choose` takes them.
+    """
+    notes: list[str] = []
+    precision, side, epochs = kept.precision, kept.side, kept.epochs
+    if "precision" in changed:
+        precision, _ = _precision(model, config, batch_size, notes, processes)
+    if "image_size" in changed:
+        side = picture_side(config)
+    if "epochs" in changed:
+        epochs = config.epochs
+    if config.minutes and "epochs" not in changed:
+        steps = min(steps, kept.steps)
+    chosen = Choices(precision, side, epochs, steps, batch_size, tuple(notes))
+    return processes.on_first(lambda: chosen)
 
 
 def step_seconds(
@@ -100,15 +187,19 @@ def step_seconds(
     batch_size: int,
     precision: Precision,
     processes: Processes = ALONE,
+    *,
+    is_compiled: bool = False,
 ) -> float:
     """Median seconds of forward and backward pass on a copy of the model, `batch_size` pictures
     shared among the processes."""
-    size, part = config.image_size, processes.part(batch_size)
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, (len(part), size, size, 3), generator=generator).byte()
-    labels = torch.tensor(part) % max(2, model.config.classes)
+    pixels, labels = random_batch(config, processes.part(batch_size), model.config.classes)
     learner = Learner(
-        copy.deepcopy(model), config, steps=1, precision=precision, processes=processes
+        copy.deepcopy(model),
+        config,
+        steps=1,
+        precision=precision,
+        compiled_for=batch_size if is_compiled else None,
+        processes=processes,
     )
     learner.to_training()
     seconds = []
@@ -138,17 +229,25 @@ def _precision(
     return chosen, half if chosen is Precision.bf16 else full
 
 
-def _side(config: TrainConfig, table: ImageTable, notes: list[str]) -> int | None:
-    if config.cache is Cache.none:
-        return None
-    free = None if config.cache is Cache.auto else 1 << 62
-    pictures = [(path, table.box(i)) for i, path in enumerate(table.paths)]
-    side = side_that_fits(
-        pictures, lambda path, box: read_image(path, box)[0], config.image_size, free
-    )
-    notes.append(
-        "pictures are decoded anew each time: they do not fit a quarter of the free memory"
-        if side is None
-        else f"pictures are decoded once and kept in memory, shorter side at most {side} px"
-    )
-    return side
+def _compiled_seconds(
+    model: CGD,
+    config: TrainConfig,
+    batch_size: int,
+    precision: Precision,
+    plain: float | None,
+    notes: list[str],
+    processes: Processes,
+) -> float:
+    """Of a compiled step. Whoever asks for it gets it, and is told what it brings."""
+    if plain is None:
+        plain = step_seconds(model, config, batch_size, precision, processes)
+    seconds = step_seconds(model, config, batch_size, precision, processes, is_compiled=True)
+    notes.append(f"compiled: a step takes {seconds:.2f} s, {plain:.2f} s as it is")
+    if seconds > plain and processes.first:
+        logger.warning("--compile makes a step slower here; leave it out")
+    return seconds
+
+
+def picture_side(config: TrainConfig) -> int:
+    """The same on every machine: what is kept where does not tell on the result."""
+    return round(SIDE * config.image_size)

@@ -1,23 +1,33 @@
 """What a run leaves on the disk after each epoch, and how it is taken up again."""
 
+import contextlib
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cgdcli.config import TrainConfig
+from cgdcli.config.training import option_name
 from cgdcli.datasets.reading import TrainingData
-from cgdcli.errors import MismatchError
+from cgdcli.errors import MismatchError, OutputError
 from cgdcli.reports import EpochReport, RecallReport, SkippedImage
+from cgdcli.training.board import Board
 from cgdcli.training.distributed import ALONE, Processes
 from cgdcli.training.learner import Learner
+from cgdcli.training.listing import Listed, digest, pack
+from cgdcli.training.metrics import write_metrics
 from cgdcli.training.run import (
-    data_digest,
     epoch_from_dict,
+    has_state,
     load_state,
     save_state,
-    write_metrics,
 )
 from cgdcli.training.watching import rank
 from cgdcli.weights.checkpoint import Checkpoint
+from cgdcli.words import resume_command
+
+logger = logging.getLogger("cgdcli")
 
 
 @dataclass
@@ -56,7 +66,24 @@ class Progress:
         return tuple(SkippedImage(str(path), reason) for path, reason in self.skipped.items())
 
 
-def refuse_other_data(data: TrainingData, folder: Path, processes: Processes) -> None:
+@contextlib.contextmanager
+def saying_how_to_go_on(run: Path) -> Iterator[None]:
+    """A file that cannot be written ends a run; what was kept before is whole.
+
+    Raises:
+        OutputError: with the command that goes on, where there is a state.
+    """
+    try:
+        yield
+    except OutputError as error:
+        hint = "see to the free space and the permissions there, then "
+        hint += f"go on with: {resume_command(run)}" if has_state(run) else "start again"
+        better = OutputError(error.what, hint=hint)
+        better.everywhere = error.everywhere
+        raise better from error
+
+
+def refuse_other_data(pictures: Sequence[Listed], folder: Path, processes: Processes) -> None:
     """Refuse processes that do not see the same pictures: they would train on something else.
 
     Raises:
@@ -64,9 +91,9 @@ def refuse_other_data(data: TrainingData, folder: Path, processes: Processes) ->
     """
     if processes.alone:
         return
-    digests = processes.gather(data_digest(data, folder))
-    for number, digest in enumerate(digests):
-        if digest != digests[0]:
+    digests = processes.gather(digest(pictures))
+    for number, found in enumerate(digests):
+        if found != digests[0]:
             raise processes.agreed(
                 MismatchError(
                     f"process {number} finds other pictures in `{folder}` than process 0",
@@ -80,7 +107,8 @@ class Keeper:
     """Writes and reads the files of one run; of several processes the first one does.
 
     Args:
-        folder: of the data, as given.
+        pictures: what it is trained and judged on.
+        origin: of the data, in words.
         epochs: of the whole run.
     """
 
@@ -89,13 +117,31 @@ class Keeper:
         run: Path,
         config: TrainConfig,
         data: TrainingData,
-        folder: Path,
+        pictures: Sequence[Listed],
+        *,
+        origin: str,
         epochs: int,
         processes: Processes = ALONE,
     ) -> None:
         self.run, self.config, self.epochs = run, config, epochs
-        self.data, self.folder, self.processes = data, folder, processes
-        self.digest = data_digest(data, folder)
+        self.data, self.pictures, self.origin = data, pictures, origin
+        self.processes = processes
+        self.board = Board(run) if config.tensorboard and processes.first else None
+
+    def warn_of_little_room(self, learner: Learner) -> None:
+        """Say before the first step what would otherwise end the run in the night."""
+        if not self.processes.first:
+            return
+        needed = learner.state_bytes() * 2 + 3 * learner.model_bytes()
+        there = sum(file.stat().st_size for file in self.run.iterdir() if file.is_file())
+        free = shutil.disk_usage(self.run).free
+        if free + there < needed:
+            logger.warning(
+                "the disk of `%s` has %.0f MB free, and this run may need %.0f MB",
+                self.run,
+                free / 1e6,
+                (needed - there) / 1e6,
+            )
 
     def save(self, learner: Learner, progress: Progress) -> None:
         """Checkpoints first, the state last: what the state speaks of is there."""
@@ -110,6 +156,12 @@ class Keeper:
             checkpoint.save(self.run / "best.safetensors")
         write_metrics(self.run, progress.epochs)
         self._save_state(learner, progress)
+        self.show_on_board(progress)
+
+    def show_on_board(self, progress: Progress) -> None:
+        """Write for TensorBoard what is new, if that is wanted."""
+        if self.board is not None and progress.epochs:
+            self.board.write(progress.epochs)
 
     def _checkpoint(self, learner: Learner, report: EpochReport) -> Checkpoint:
         kept = learner.judged_model()
@@ -117,7 +169,7 @@ class Keeper:
             kept.config,
             {name: value.contiguous() for name, value in kept.state_dict().items()},
             class_names=self.data.train.classes,
-            origin={"trained_by": "cgd train", "run": self.run.name, "data": str(self.folder)},
+            origin={"trained_by": "cgd train", "run": self.run.name, "data": self.origin},
             training={
                 "epoch": report.epoch,
                 "epochs": self.epochs,
@@ -138,7 +190,9 @@ class Keeper:
             self.run,
             {
                 "epoch": progress.done,
-                "digest": self.digest,
+                "settings": self.config.to_dict(),
+                "digest": digest(self.pictures),
+                "pictures": pack(self.pictures),
                 **learner.state(),
                 "seconds": progress.seconds,
                 "evaluation_seconds": progress.evaluation_seconds,
@@ -147,23 +201,30 @@ class Keeper:
             },
         )
 
-    def restore(self, learner: Learner, progress: Progress) -> None:
+    def restore(self, learner: Learner, progress: Progress, before: TrainConfig) -> None:
         """Bring both to where the run stopped.
 
+        Args:
+            before: the settings that the state was reached with.
+
         Raises:
-            MismatchError: the pictures are no longer those that it began with.
+            MismatchError: the weights do not fit a setting that was changed.
         """
         state = self.processes.on_first(lambda: load_state(self.run))
-        self.processes.together(lambda: self._check_digest(state["digest"]))
-        learner.restore(state)
+        try:
+            learner.restore(state, before)
+        except (RuntimeError, ValueError, KeyError) as error:
+            changed = ", ".join(option_name(name) for name in before.differences(self.config))
+            if not changed:
+                raise
+            raise self.processes.agreed(
+                MismatchError(
+                    f"the state of the run `{self.run}` does not fit the changed {changed}: "
+                    f"{str(error).splitlines()[0]}",
+                    hint="leave them as they were, or start another run",
+                )
+            ) from error
         progress.seconds = state["seconds"]
         progress.evaluation_seconds = state["evaluation_seconds"]
         progress.epochs[:] = [epoch_from_dict(values) for values in state["epochs"]]
         progress.skipped |= {Path(path): reason for path, reason in state["skipped"].items()}
-
-    def _check_digest(self, began_with: str) -> None:
-        if self.digest != began_with:
-            raise MismatchError(
-                f"the pictures in `{self.folder}` are not those that `{self.run}` began with",
-                hint="restore them, or start another run",
-            )

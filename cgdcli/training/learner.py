@@ -1,7 +1,7 @@
 """What learns: network, losses, optimizer and average, one step at a time."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 from cgdcli.config import BatchNorm, Precision, TrainConfig
 from cgdcli.model.cgd import CGD, CGDOutput, freeze_batch_norm, normalize_pixels
 from cgdcli.training.average import WeightAverage
+from cgdcli.training.compiling import compiled, compiler_in_words
 from cgdcli.training.distributed import ALONE, Processes
 from cgdcli.training.drawing import drawing
 from cgdcli.training.joint import join, join_batch_norm
@@ -24,6 +25,8 @@ class Learner:
         model: on its device.
         steps: of the whole run; the schedule and the average's horizon are shares of it.
         precision: fp32 or bf16, already decided.
+        compiled_for: the batch size whose forward pass is compiled, where one is; batches of
+            another run as they are. So the bits depend on a batch and on nothing before it.
         processes: that learn together, each from its part of a batch; they hold the same weights.
     """
 
@@ -34,6 +37,7 @@ class Learner:
         *,
         steps: int,
         precision: Precision,
+        compiled_for: int | None = None,
         processes: Processes = ALONE,
     ) -> None:
         assert precision is not Precision.auto
@@ -52,6 +56,8 @@ class Learner:
         self.optimizer = make_optimizer(model, self.objective, config)
         self.average = WeightAverage(model, config.ema, steps) if config.ema else None
         losses = _Losses(model, self.objective, bf16=self.bf16)
+        if compiled_for is not None:
+            losses.compile_for(len(processes.part(compiled_for)))
         self._pass: nn.Module = losses if processes.alone else _shared(losses)
 
     @property
@@ -105,9 +111,11 @@ class Learner:
 
         With several processes: the losses of all their pictures together, the same on each.
         """
+        # From pinned memory the copies go on while the host is already at the forward pass.
+        pixels = pixels.to(self.device, non_blocking=True)
         sizes = sizes or self.processes.sizes(len(labels))
-        labels = join(labels, sizes).to(self.device)
-        images = normalize_pixels(pixels.to(self.device), self.model.config)
+        labels = join(labels, sizes).to(self.device, non_blocking=True)
+        images = normalize_pixels(pixels, self.model.config)
         if self.bf16:
             images = images.to(memory_format=torch.channels_last)
         losses: StepLosses = self._pass(images, labels, sizes, resting)
@@ -130,16 +138,37 @@ class Learner:
             "average": self.average.tensors if self.average else {},
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take back a `state`."""
+    def restore(self, state: dict[str, Any], before: TrainConfig | None = None) -> None:
+        """Take back a `state`.
+
+        Args:
+            before: the settings that it was reached with; None: these. What the optimizer knows of
+                each parameter is taken, its rates and decays are those of now.
+        """
         self.model.load_state_dict(state["model"], strict=True)
         self.objective.load_state_dict(state["objective"], strict=True)
-        self.optimizer.load_state_dict(state["optimizer"])
+        # In the groups of then, which another weight decay divides otherwise.
+        then = make_optimizer(self.model, self.objective, before or self.config)
+        then.load_state_dict(state["optimizer"])
+        self.optimizer.state.update(then.state)
         if self.average is not None:
             self.average.tensors = {n: t.to(self.device) for n, t in state["average"].items()}
 
+    def model_bytes(self) -> int:
+        """Of the network's tensors, which a checkpoint holds."""
+        return _bytes(self.model.state_dict().values())
+
+    def state_bytes(self) -> int:
+        """Of a `state` once steps were made: Adam keeps two numbers for each that it changes."""
+        models = 1 if self.average is None else 2
+        return models * self.model_bytes() + 2 * _bytes(self._parameters())
+
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 class _Losses(nn.Module):
@@ -148,6 +177,18 @@ class _Losses(nn.Module):
     def __init__(self, model: CGD, objective: Objective, *, bf16: bool) -> None:
         super().__init__()
         self.model, self.objective, self.bf16 = model, objective, bf16
+        self._compiled_for: int | None = None
+        self._compiled: Callable[[Tensor], Tensor] = lambda images: images
+
+    def compile_for(self, count: int) -> None:
+        """Compile the backbone for batches of so many pictures of this process."""
+        module = compiled(self.model.backbone)
+
+        # Behind a function: as a module it would be a second home of the same parameters.
+        def run(images: Tensor) -> Tensor:
+            return module(images)
+
+        self._compiled_for, self._compiled = count, run
 
     def forward(
         self, images: Tensor, labels: Tensor, sizes: Sequence[int], resting: bool
@@ -157,7 +198,7 @@ class _Losses(nn.Module):
             torch.set_grad_enabled(not resting),
             torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.bf16),
         ):
-            feature_map = self.model.backbone(images)
+            feature_map = self._feature_map(images, resting)
         embedding, first = self.model.describe(feature_map.float() if self.bf16 else feature_map)
         if len(sizes) > 1:
             both = join(torch.cat([embedding, first], dim=1), sizes)
@@ -165,6 +206,12 @@ class _Losses(nn.Module):
         output = CGDOutput(embedding, self.model.classify(first))
         losses: StepLosses = self.objective(output, labels)
         return losses
+
+    def _feature_map(self, images: Tensor, resting: bool) -> Tensor:
+        if len(images) != self._compiled_for or resting:
+            return cast(Tensor, self.model.backbone(images))
+        with compiler_in_words():
+            return self._compiled(images)
 
 
 def _shared(losses: _Losses) -> DistributedDataParallel:

@@ -2,9 +2,8 @@
 
 import contextlib
 import json
-import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cgdcli.config import Device, TrainConfig
+from cgdcli.config import TrainConfig
 from cgdcli.datasets.findings import ready_to_train
 from cgdcli.datasets.reading import TrainingData, read_training_data
 from cgdcli.engines.torch_engine import torch_device
 from cgdcli.errors import CGDError, CheckpointError, ConfigError, TrainingError
 from cgdcli.files import write_text, writer_lock
+from cgdcli.images.filestore import remove_stores
 from cgdcli.judging.report import finish_run
 from cgdcli.model.cgd import CGD
 from cgdcli.reports import (
@@ -28,30 +28,53 @@ from cgdcli.reports import (
     StartReport,
     TrainReport,
 )
-from cgdcli.training.batches import BatchReader, share_skipped, shared_batches
+from cgdcli.training.batches import BatchReader, share_skipped
 from cgdcli.training.beginning import initial_model
-from cgdcli.training.choices import Choices, choose
+from cgdcli.training.board import check_tensorboard
+from cgdcli.training.choices import Choices, decide
 from cgdcli.training.distributed import ALONE, Processes, joined
 from cgdcli.training.judge import Judge
-from cgdcli.training.keeping import Keeper, Progress, refuse_other_data
+from cgdcli.training.keeping import (
+    Keeper,
+    Progress,
+    refuse_other_data,
+    saying_how_to_go_on,
+)
 from cgdcli.training.learner import Learner
+from cgdcli.training.listing import held_out_classes, list_pictures
+from cgdcli.training.memory import memory_in_words
 from cgdcli.training.metric_learning import require_losses
 from cgdcli.training.objective import FIGURES
+from cgdcli.training.places import choose_place, open_store, place_words
 from cgdcli.training.reporting import (
     STEPS_BEFORE_A_FORECAST,
     before_training,
+    diverged,
     epoch_report,
     step_report,
 )
+from cgdcli.training.resuming import (
+    Stopped,
+    changes_to_say,
+    config_to_go_on_with,
+    read_stopped,
+)
 from cgdcli.training.run import (
+    LOCKED,
     Settings,
     find_unfinished,
-    new_run,
-    read_settings,
+    has_state,
+    make_run,
+    named,
+    remove_run,
+    remove_state,
+    run_path,
     write_settings,
 )
+from cgdcli.training.sampler import ClassBatches
 from cgdcli.training.watching import is_judged, warn_if_worse, warn_of_collapse
 from cgdcli.weights.loading import RESULT_FILE, run_checkpoint
+from cgdcli.words import resume_command
 
 
 def train(
@@ -61,8 +84,8 @@ def train(
     runs: Path | str = "runs",
     name: str | None = None,
     resume: bool = False,
-    device: Device | None = None,
-    workers: int | None = None,
+    changes: Mapping[str, Any] | None = None,
+    force: bool = False,
     on_report: Callable[[Report], None] | None = None,
 ) -> TrainReport:
     """Train on a folder of classes (or train/val/test of them) and return how it ended.
@@ -73,16 +96,17 @@ def train(
     Args:
         data: see `datasets.folders`; with `resume` the run's own, unless given.
         resume: go on with the run `name`, or the newest unfinished one, with its own settings.
-        device, workers: with `resume`, in place of the run's own.
+        changes: with `resume`, settings by name in place of the run's own; `MAY_CHANGE` may
+            differ, `CANNOT_CHANGE` may not, the others want `force`.
+        force: with `resume`, go on with pictures or settings that have changed, where the state
+            fits them: the classes to train on must be the same.
         on_report: called with a `StartReport`, then `StepReport`s and `EpochReport`s.
 
     Raises:
         DatasetError: nothing to train on. OutputError: the run exists or cannot be written.
         TrainingError: nothing to resume, or the loss is not finite.
-        MismatchError: the data of a resumed run has changed.
+        MismatchError: pictures or settings of a resumed run have changed.
     """
-    changes = {"device": device, "workers": workers}
-    changes = {key: value for key, value in changes.items() if value is not None}
     with joined() as processes:
         trainer = Trainer(
             data,
@@ -91,6 +115,7 @@ def train(
             name=name,
             resume=resume,
             changes=changes,
+            force=force,
             processes=processes,
         )
         for report in trainer.reports():
@@ -112,38 +137,49 @@ class Trainer:
         runs: Path,
         name: str | None,
         resume: bool,
-        changes: dict[str, Any] | None = None,
+        changes: Mapping[str, Any] | None = None,
+        force: bool = False,
         processes: Processes = ALONE,
     ) -> None:
-        self.resumed, self.processes = resume, processes
+        self.processes = processes
+        self.stopped: Stopped | None = None
+        # What is read of files and environment, here as below: the first one's, for all of them.
         if resume:
-            self.run, settings = processes.on_first(lambda: _unfinished(runs, name))
-            self.config = replace(settings.config, **changes or {})
-            self.folder = Path(data or settings.data)
+            stopped = processes.on_first(lambda: read_stopped(find_unfinished(runs, name)))
+            self.config = processes.on_first(lambda: config_to_go_on_with(stopped, changes or {}))
+            self.stopped, self.run = stopped, stopped.run
+            self.folder = Path(data or stopped.settings.data)
         else:
             if data is None:
                 raise ConfigError("no data to train on; DATA is missing", hint="cgd train DATA")
-            # The first one's: in the environment of another machine may stand something else.
             self.config = processes.on_first(lambda: config or TrainConfig())
             self.folder = Path(data)
-        processes.together(lambda: require_losses(self.config.loss))
+            self.run = processes.on_first(lambda: run_path(runs, name, self.config))
+        processes.together(self._check_extras)
         device = processes.together(lambda: torch_device(self.config.device, allow_mps=False))
         self.device = processes.own_device(device)
         self.data: TrainingData = processes.together(self._read_data)
-        refuse_other_data(self.data, self.folder, processes)
-        self.batches = shared_batches(self.data.train, self.config, processes)
+        self.pictures = list_pictures(self.data, self.folder)
+        refuse_other_data(self.pictures, self.folder, processes)
+        self.changed = processes.on_first(lambda: self._changes_to_say(force))
         model = self._model().to(self.device)
-        self.choices = settings.choices if resume else self._choose(model)
-        self.batches.steps = self.choices.steps
-        if not resume:
-            self.run = processes.on_first(lambda: self._new_run(runs, name))
+        self.batches, self.choices = self._decide(model)
+        self.place = processes.together(
+            lambda: choose_place(self.config, self.data.train, self.choices.side, self.run)
+        )
         self._prepare(model)
 
     def _prepare(self, model: CGD) -> None:
         """Make what does the work."""
         processes = self.processes
         self.keeper = Keeper(
-            self.run, self.config, self.data, self.folder, self.choices.epochs, processes
+            self.run,
+            self.config,
+            self.data,
+            self.pictures,
+            origin=str(self.folder),
+            epochs=self.choices.epochs,
+            processes=processes,
         )
         self.progress = Progress()
         self.reader = BatchReader(
@@ -153,12 +189,14 @@ class Trainer:
             side=self.choices.side,
             skipped=self.progress.skipped,
             processes=processes,
+            pin=self.device.type == "cuda",
         )
         self.learner = Learner(
             model,
             self.config,
             steps=self.choices.epochs * self.choices.steps,
             precision=self.choices.precision,
+            compiled_for=self.batches.batch_size if self.config.compile else None,
             processes=processes,
         )
         self.judge = Judge(
@@ -171,31 +209,63 @@ class Trainer:
 
     def reports(self) -> Iterator[Report]:
         """Run to the end: StartReport, then steps and epochs, then TrainReport."""
+        processes = self.processes
+        made = processes.on_first(lambda: [] if self.stopped else make_run(self.run))
+        try:
+            with contextlib.ExitStack() as held:
+                lock = writer_lock(self.run / LOCKED, named(self.run))
+                processes.on_first(lambda: held.enter_context(lock))
+                held.enter_context(saying_how_to_go_on(self.run))
+                command = resume_command(self.run)
+                held.enter_context(memory_in_words(self.batches.batch_size, self.device, command))
+                yield from self._reports()
+        finally:
+            self.reader.keep_in(None)
+            if processes.first and not has_state(self.run):
+                remove_run(made)  # there is nothing to go on from: its name is free again
+
+    def _reports(self) -> Iterator[Report]:
         progress = self.progress
-        with contextlib.ExitStack() as held:
-            lock = writer_lock(self.run / "run")
-            self.processes.on_first(lambda: held.enter_context(lock))
-            if self.resumed:
-                self.keeper.restore(self.learner, progress)
-            yield self._start_report(progress.done)
-            if not progress.epochs:
-                yield self._begin()
-            for epoch in range(progress.done + 1, self.choices.epochs + 1):
-                yield from self._epoch(epoch)
-                self.keeper.save(self.learner, progress)
-                yield progress.epochs[-1]
-            yield self._finish()
+        if self.stopped is None:
+            self.processes.on_first(self._write_settings)
+            self.keeper.save_state(self.learner, progress)  # a stopped run can go on from here
+        else:
+            self._take_up(self.stopped)
+        self.keeper.warn_of_little_room(self.learner)
+        rank, side = self.processes.rank, self.choices.side
+        store = self.processes.together(lambda: open_store(self.place, self.run, side, rank))
+        self.reader.keep_in(store)
+        yield self._start_report(progress.done)
+        if not progress.epochs:
+            yield self._begin()
+        for epoch in range(progress.done + 1, self.choices.epochs + 1):
+            yield from self._epoch(epoch)
+            self.keeper.save(self.learner, progress)
+            yield progress.epochs[-1]
+        yield self._finish()
+
+    def _take_up(self, stopped: Stopped) -> None:
+        """Go on from the state. What changed is written at once: it need not be forced twice."""
+        self.keeper.restore(self.learner, self.progress, stopped.before)
+        if self._settings() != stopped.settings or self.changed:
+            self.processes.on_first(self._write_settings)
+        if self.changed:
+            self.keeper.save_state(self.learner, self.progress)
+        self.keeper.show_on_board(self.progress)
+
+    def _settings(self) -> Settings:
+        return Settings(self.config, self.folder.absolute(), replace(self.choices, notes=()))
+
+    def _write_settings(self) -> None:
+        write_settings(self.run, self._settings(), self.data)
 
     def _begin(self) -> EpochReport:
         """Judge the backbone; a run whose pictures cannot even be judged leaves no folder."""
-        self.keeper.save_state(self.learner, self.progress)  # a stopped run can go on from here
         try:
             judged = self._judged(lambda: self.judge.untrained(self.learner.model))
         except CGDError:
-            if not self.resumed and self.processes.first:
-                shutil.rmtree(self.run)
-                with contextlib.suppress(OSError):  # not empty: other runs
-                    self.run.parent.rmdir()
+            if self.stopped is None and self.processes.first:
+                remove_state(self.run)
             raise
         report = before_training(self.choices.epochs, self.config.learning_rate, judged)
         self.progress.epochs.append(report)
@@ -215,33 +285,38 @@ class Trainer:
             seed=self.config.seed,
             dataset=self.config.dataset,
             crop_box=self.config.crop_box,
+            held_out=held_out_classes(self.stopped.pictures) if self.stopped else None,
         )
         return ready_to_train(data)
 
-    def _new_run(self, runs: Path, name: str | None) -> Path:
-        run = new_run(runs, name, self.config)
-        write_settings(run, Settings(self.config, self.folder, self.choices), self.data)
-        return run
+    def _check_extras(self) -> None:
+        require_losses(self.config.loss)
+        if self.config.tensorboard and self.processes.first:
+            check_tensorboard()
+
+    def _changes_to_say(self, force: bool) -> str:
+        """What a run that is taken up goes on with that it did not begin with."""
+        if self.stopped is None:
+            return ""
+        return changes_to_say(self.stopped, self.config, self.pictures, force=force)
 
     def _model(self) -> CGD:
         """The network to begin with. Weights come from the state on a resume, else from the first
         process: the backbone's file need not be there any more, or anywhere else."""
         config, classes = self.config, len(self.data.train.classes)
-        if self.resumed or not self.processes.first:
+        if self.stopped or not self.processes.first:
             config = replace(config, backbone_weights="none")
         model = self.processes.together(lambda: initial_model(config, classes))
         self.processes.spread(model)
         return model
 
-    def _choose(self, model: CGD) -> Choices:
-        return choose(
-            model,
-            self.config,
-            self.data.train,
-            self.batches.batch_size,
-            self.batches.steps,
-            len(self.data.val),
-            self.processes,
+    def _decide(self, model: CGD) -> tuple[ClassBatches, Choices]:
+        kept, changed = None, set[str]()
+        if self.stopped is not None:
+            kept = self.stopped.settings.choices
+            changed = set(self.stopped.before.differences(self.config))
+        return decide(
+            model, self.config, self.data, kept=kept, changed=changed, processes=self.processes
         )
 
     def _epoch(self, epoch: int) -> Iterator[Report]:
@@ -327,9 +402,13 @@ class Trainer:
         judged = partial(self.judge.judged, model)
         finish_run(result, judged, progress.epochs, self.config, self.folder)
         write_text(self.run / RESULT_FILE, _json(result))
+        remove_stores(self.run)
         return result
 
     def _start_report(self, done: int) -> StartReport:
+        place = place_words(self.place, self.config)
+        changed = [f"going on with what changed: {self.changed}"] if self.changed else []
+        said = (*self.choices.notes, place, *self.processes.notes, *changed)
         return StartReport(
             run=self.run,
             classes=len(self.data.train.classes),
@@ -340,7 +419,8 @@ class Trainer:
             batch_size=self.batches.batch_size,
             device=str(self.device),
             judged_on=self.data.judged_on,
-            notes=(*self.data.notes, *self.choices.notes, *self.processes.notes),
+            notes=(*self.data.notes, *said),
+            before=tuple(self.progress.epochs),
         )
 
     def _left(self, epoch: int, step: int, elapsed: float) -> float | None:
@@ -353,23 +433,7 @@ class Trainer:
         return steps * elapsed / step + judged * self.progress.evaluation_seconds
 
     def _diverged(self, epoch: int, step: int) -> CGDError:
-        good = [name for name in ("last", "best") if (self.run / f"{name}.safetensors").is_file()]
-        kept = (
-            f"the last good weights are `{self.run / good[0]}.safetensors`"
-            if good
-            else ("no epoch was finished before")
-        )
-        error = TrainingError(
-            f"the loss is no longer finite at step {step} of epoch {epoch}, learning rate "
-            f"{self.learner.rate():g}",
-            hint=f"lower --learning-rate; {kept}",
-        )
-        return self.processes.agreed(error)
-
-
-def _unfinished(runs: Path, name: str | None) -> tuple[Path, Settings]:
-    run = find_unfinished(runs, name)
-    return run, read_settings(run)
+        return self.processes.agreed(diverged(self.run, epoch, step, self.learner.rate()))
 
 
 def _json(report: TrainReport) -> str:

@@ -1,7 +1,10 @@
 """What a run says of its steps and epochs."""
 
+from pathlib import Path
+
 from torch import Tensor
 
+from cgdcli.errors import TrainingError
 from cgdcli.reports import EpochReport, RecallReport, StepReport
 from cgdcli.training.objective import FIGURES
 
@@ -81,4 +84,20 @@ def step_report(
         learning_rate,
         named["active"],
         named["distance"],
+        {n.removesuffix("_loss"): value for n, value in named.items() if n.endswith("_loss")},
+    )
+
+
+def diverged(run: Path, epoch: int, step: int, learning_rate: float) -> TrainingError:
+    """A loss that is not finite ends a run: where it stood, and what is left of it."""
+    good = [name for name in ("last", "best") if (run / f"{name}.safetensors").is_file()]
+    kept = (
+        f"the last good weights are `{run / good[0]}.safetensors`"
+        if good
+        else "no epoch was finished before"
+    )
+    return TrainingError(
+        f"the loss is no longer finite at step {step} of epoch {epoch}, learning rate "
+        f"{learning_rate:g}",
+        hint=f"lower --learning-rate; {kept}",
     )

@@ -1,11 +1,9 @@
 """The folder of a run: settings, metrics, checkpoints, and the state to go on from."""
 
-import csv
-import dataclasses
-import hashlib
-import io
+import contextlib
 import json
 import os
+import shutil
 import time
 import tomllib
 from dataclasses import dataclass
@@ -17,14 +15,15 @@ import torch
 from cgdcli.config import Precision, TrainConfig
 from cgdcli.datasets.reading import TrainingData
 from cgdcli.errors import ConfigError, OutputError, TrainingError
-from cgdcli.files import atomic_path, write_text
+from cgdcli.files import atomic_path, refuse_if_written, write_text, writer_of
 from cgdcli.reports import EpochReport, RecallReport, SkippedImage
 from cgdcli.training.choices import Choices
 from cgdcli.weights.loading import RESULT_FILE
+from cgdcli.words import resume_command
 
 SETTINGS_FILE = "config.toml"
 STATE_FILE = "resume.pt"
-METRICS_FILE = "metrics.csv"
+LOCKED = "run"  # whoever writes a run's folder holds `run.lock` in it
 
 
 @dataclass(frozen=True)
@@ -36,60 +35,123 @@ class Settings:
     choices: Choices
 
 
-def new_run(runs: Path, name: str | None, config: TrainConfig) -> Path:
-    """Create the folder of a new run.
+def run_path(runs: Path, name: str | None, config: TrainConfig) -> Path:
+    """The folder that a new run will have; it is not made yet.
 
     Raises:
-        OutputError: a run of that name exists, or the folder cannot be made.
+        ConfigError: the name leads elsewhere. OutputError: something is there, or nothing can be
+            made there.
     """
     if name is not None and (Path(name).name != name or name in ("", ".", "..")):
         raise ConfigError(
             f"--name {name} is not the name of a folder in `{runs}`: it leads elsewhere",
             hint="choose a plain name, and the place with --runs DIR",
         )
+    _check_place(runs)
     started = time.strftime("%Y%m%d-%H%M%S")
     run = runs / (name or f"{started}-{config.backbone.replace(':', '-')}-{config.descriptors}")
+    if os.path.lexists(run):
+        raise _exists(run)
+    return run
+
+
+def make_run(run: Path) -> list[Path]:
+    """Make the folder of a new run; it and the folders above that had to be made, innermost first.
+
+    Raises:
+        OutputError: it exists by now, or cannot be made.
+    """
+    missing = [folder for folder in (run, *run.parents) if not folder.exists()]
     try:
         run.mkdir(parents=True)
+        return missing
     except FileExistsError:
-        what = "exists" if run.is_dir() else "is a file"
-        known = (run / STATE_FILE).is_file()
-        go_on = f"continue it with --resume --name {run.name}" if known else "remove it"
-        raise OutputError(
-            f"the run `{run}` {what}; nothing is overwritten unasked",
-            hint=f"{go_on}, or choose another --name",
-        ) from None
+        raise _exists(run) from None
     except OSError as error:
         raise OutputError(
             f"cannot make the run's folder `{run}`: {error.strerror or error}",
             hint="choose a folder you may write to with --runs DIR",
         ) from error
-    return run
+
+
+def remove_run(made: list[Path]) -> None:
+    """Take a run away that has nothing to go on from, and what `make_run` made for it."""
+    for folder in made[:1]:
+        shutil.rmtree(folder, ignore_errors=True)
+    for folder in made[1:]:
+        with contextlib.suppress(OSError):  # not empty: other runs
+            folder.rmdir()
+
+
+def _check_place(runs: Path) -> None:
+    """Before any work is done; `make_run` has the last word."""
+    place = next(path for path in (runs.absolute(), *runs.absolute().parents) if path.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        what = "is not writable for you" if place.is_dir() else "is a file, not a folder"
+        raise OutputError(
+            f"cannot make a run in `{runs}`: `{place}` {what}",
+            hint="choose a folder you may write to with --runs DIR",
+        )
+
+
+def _exists(run: Path) -> OutputError:
+    if not run.is_dir():
+        what, go_on = "is a file", "remove it"
+    elif writer_of(run / LOCKED) is not None:
+        what = f"is being written by another process ({writer_of(run / LOCKED)})"
+        go_on = "wait for it"
+    elif (run / RESULT_FILE).is_file():
+        what, go_on = "exists and has finished", "remove its folder"
+    elif has_state(run):
+        what, go_on = "exists", f"go on with it: {resume_command(run)}"
+    else:
+        what, go_on = "exists", "remove its folder"
+    return OutputError(
+        f"the run `{run}` {what}; nothing is overwritten unasked",
+        hint=f"{go_on}; or choose another --name",
+    )
 
 
 def find_unfinished(runs: Path, name: str | None) -> Path:
-    """The run to resume: the one named, else the newest with a state and no result.
+    """The run to resume: the one named, else the newest with a state and no result that no other
+    process is at.
 
     Raises:
-        TrainingError: there is none, or it has finished.
+        TrainingError: there is none, or it has finished. OutputError: another process is at it.
     """
     if name is not None:
         run = runs / name
-        if not (run / STATE_FILE).is_file():
+        if not has_state(run):
             raise TrainingError(
                 f"`{run}` holds no run that can be resumed: {STATE_FILE} is not there",
                 hint="check --name and --runs, or start it without --resume",
             )
         if (run / RESULT_FILE).is_file():
             raise TrainingError(
-                f"the run `{run}` has finished", hint="start another without --resume"
+                f"the run `{run}` has finished",
+                hint="start another without --resume; `--backbone-weights "
+                f"'{run / 'last.safetensors'}'` begins with what this one has learned",
             )
+        refuse_if_written(run / LOCKED, named(run))
         return run
     states = sorted(runs.glob(f"*/{STATE_FILE}"), key=lambda file: file.stat().st_mtime)
     open_runs = [file.parent for file in states if not (file.parent / RESULT_FILE).is_file()]
-    if not open_runs:
+    stopped = [run for run in open_runs if writer_of(run / LOCKED) is None]
+    if open_runs and not stopped:
+        refuse_if_written(open_runs[-1] / LOCKED, named(open_runs[-1]))
+    if not stopped:
         raise TrainingError(f"`{runs}` holds no unfinished run", hint="start one: cgd train DATA")
-    return open_runs[-1]
+    return stopped[-1]
+
+
+def has_state(run: Path) -> bool:
+    """Whether there is something to go on from."""
+    return (run / STATE_FILE).is_file()
+
+
+def named(run: Path) -> str:
+    """A run in an error's words."""
+    return f"the run `{run}`"
 
 
 def write_settings(run: Path, settings: Settings, data: TrainingData) -> None:
@@ -99,9 +161,10 @@ def write_settings(run: Path, settings: Settings, data: TrainingData) -> None:
         settings_text(settings.config),
         "[measured]",
         f"precision = {_toml(choices.precision)}",
-        f"side = {_toml(choices.side or 0)}",
+        f"side = {_toml(choices.side)}",
         f"epochs = {_toml(choices.epochs)}",
         f"steps = {_toml(choices.steps)}",
+        f"batch_size = {_toml(choices.batch_size)}",
         "",
         "[data]",
         f"path = {_toml(str(settings.data.absolute()))}",
@@ -113,8 +176,7 @@ def write_settings(run: Path, settings: Settings, data: TrainingData) -> None:
 
 def settings_text(config: TrainConfig) -> str:
     """Settings as TOML, one a line; `read_config_file` reads it back."""
-    values = dataclasses.asdict(config)
-    return "".join(f"{key} = {_toml(value)}\n" for key, value in values.items())
+    return "".join(f"{key} = {_toml(value)}\n" for key, value in config.to_dict().items())
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
@@ -144,9 +206,10 @@ def read_settings(run: Path) -> Settings:
         data, measured = Path(values.pop("data")["path"]), values.pop("measured")
         choices = Choices(
             Precision(measured["precision"]),
-            measured["side"] or None,
+            measured["side"],
             measured["epochs"],
             measured["steps"],
+            measured["batch_size"],
         )
         return Settings(TrainConfig.resolved(values), data, choices)
     except (OSError, KeyError, TypeError, ValueError, ConfigError) as error:
@@ -156,39 +219,24 @@ def read_settings(run: Path) -> Settings:
         ) from error
 
 
-def write_metrics(run: Path, epochs: list[EpochReport]) -> None:
-    """Write `metrics.csv` anew, one row an epoch; recall and mAP@R as fractions."""
-    ranks = next((list(e.evaluation.recall) for e in epochs if e.evaluation), [])
-    plain = ["epoch", "learning_rate", "loss", "class_loss", "ranking_loss", "proxy_loss"]
-    plain += [
-        "active_triplets",
-        "accuracy",
-        "mean_distance",
-        "images_per_second",
-        "train_seconds",
-        "is_best",
-    ]
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow([*plain, *(f"recall@{rank}" for rank in ranks), "map@r"])
-    for epoch in epochs:
-        values = [getattr(epoch, key) for key in plain]
-        judged = epoch.evaluation
-        values += [judged.recall.get(rank) for rank in ranks] if judged else [None] * len(ranks)
-        writer.writerow([*values, judged.map_at_r if judged else None])
-    write_text(run / METRICS_FILE, table.getvalue())
-
-
 def save_state(run: Path, state: dict[str, Any]) -> None:
-    """Write the state to go on from, atomically."""
-    with atomic_path(run / STATE_FILE) as temporary:
+    """Write the state to go on from, atomically.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with atomic_path(run / STATE_FILE) as temporary, temporary.open("wb") as stream:
         try:
-            torch.save(state, temporary)
-        except RuntimeError as error:  # torch's word for a failed write
-            raise OutputError(
-                f"cannot write `{run / STATE_FILE}`: {str(error).splitlines()[0]}",
-                hint="check the free space there; nothing was replaced",
-            ) from error
+            torch.save(state, stream)
+        except RuntimeError as error:
+            # torch's own word for a failed write speaks of positions; the stream's is behind it.
+            cause = error.__context__
+            raise (cause if isinstance(cause, OSError) else error) from None
+
+
+def remove_state(run: Path) -> None:
+    """So that there is nothing to go on from."""
+    (run / STATE_FILE).unlink()
 
 
 def load_state(run: Path) -> dict[str, Any]:
@@ -217,20 +265,6 @@ def epoch_from_dict(values: dict[str, object]) -> EpochReport:
         again = {"recall": recall, "skipped": skipped, "lonely_labels": (*judged["lonely_labels"],)}
         values = values | {"evaluation": RecallReport(**judged | again)}
     return EpochReport(**values)  # type: ignore[arg-type]
-
-
-def data_digest(data: TrainingData, folder: Path) -> str:
-    """SHA-256 of what is trained and judged on: paths below `folder`, labels, boxes and roles, in
-    order."""
-    digest = hashlib.sha256(f"{data.judged_on}\0{data.held_out}\0".encode())
-    for name, table in (("train", data.train), ("val", data.val), ("test", data.test)):
-        digest.update(f"\0{name}\0".encode())
-        for path, label in zip(table.paths, table.labels, strict=True) if table else ():
-            place = os.path.relpath(path, folder)
-            digest.update(f"{place}\0{label}\0".encode(errors="surrogateescape"))
-        if table and (table.boxes or table.is_query):
-            digest.update(repr((table.boxes, table.is_query, table.is_gallery)).encode())
-    return digest.hexdigest()
 
 
 def _toml(value: Any) -> str:

@@ -13,6 +13,7 @@ from cgdcli.reports import (
     QueryHits,
     RecallReport,
     StartReport,
+    StepReport,
     TrainReport,
 )
 from cgdcli.views.formatting import bytes_text, duration
@@ -81,6 +82,16 @@ def start_lines(report: StartReport) -> list[str]:
         f"{report.first_epoch} to {report.epochs}, on {report.device}; judged on {judged}"
     )
     return lines
+
+
+def step_line(report: StepReport) -> str:
+    """One line a step, where there is no room for more."""
+    left = "" if report.left_seconds is None else f"  {duration(report.left_seconds)} left"
+    return (
+        f"epoch {report.epoch} step {report.step}/{report.steps}  loss {report.loss:.3f}  "
+        f"active {report.active_triplets:.0%}  distance {report.mean_distance:.2f}  "
+        f"lr {report.learning_rate:.1e}  {report.images_per_second:.1f} pictures/s{left}"
+    )
 
 
 def epoch_line(report: EpochReport) -> str:

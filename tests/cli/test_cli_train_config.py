@@ -7,6 +7,7 @@ import pytest
 from cli_toys import check_failure, draw_classes
 
 from cgdcli.config import RECIPES, Recipe, TrainConfig
+from cgdcli.config.training import AUTO
 
 
 def printed(ran):
@@ -69,6 +70,8 @@ def test_a_runs_own_config_starts_another_like_it(cgd, in_toy, tmp_path):
         ("epochs = 2.5", ("epochs", "2.5")),
         ('epochs = "3"', ("epochs", "'3'")),
         ("crop_box = 1", ("crop_box", "1")),
+        ("batch_size = 0", ("--batch-size 0", "2 to 100000")),
+        ('batch_size = "autos"', ("batch_size", "'autos'")),
         ('stride = "layer5"', ("layer5",)),
         ('recipe = "best"', ("best",)),
         ("epochs = ", ("bad.toml",)),
@@ -78,6 +81,21 @@ def test_a_runs_own_config_starts_another_like_it(cgd, in_toy, tmp_path):
 def test_bad_files_are_refused(cgd, tmp_path, text, words):
     (tmp_path / "bad.toml").write_text(text)
     check_failure(cgd("train", "data", "--config", tmp_path / "bad.toml"), 2, *words)
+
+
+def test_a_batch_size_may_be_a_word(cgd, tmp_path, monkeypatch):
+    (tmp_path / "r.toml").write_text('batch_size = "auto"')
+    for given in (("--batch-size", "auto"), ("--config", tmp_path / "r.toml")):
+        assert printed(cgd("train", *given, "--print-config"))["batch_size"] == "auto"
+    monkeypatch.setenv("CGD_TRAIN_BATCH_SIZE", "auto")
+    assert printed(cgd("train", "--print-config"))["batch_size"] == "auto"
+    assert TrainConfig(batch_size=AUTO) == TrainConfig(batch_size="auto")
+    assert TrainConfig(recipe="reference", batch_size=AUTO).recipe_batch_size == 128
+
+
+@pytest.mark.parametrize("value", ["0", "1", "-4", "automatic", "2.5", ""])
+def test_other_words_for_a_batch_size_are_refused(cgd, value):
+    check_failure(cgd("train", "data", f"--batch-size={value}"), 2, "--batch-size", value)
 
 
 def test_the_nearest_name_is_suggested(cgd, tmp_path):
@@ -90,10 +108,8 @@ def test_a_missing_file_is_refused(cgd):
     check_failure(cgd("train", "data", "--config", "gone.toml"), 2, "gone.toml")
 
 
-@pytest.mark.parametrize("option", ["--config", "--print-config"])
-def test_a_resumed_run_has_its_settings(cgd, file, option):
-    given = [option, file] if option == "--config" else [option]
-    check_failure(cgd("train", "--resume", *given), 2, option)
+def test_a_resumed_run_has_its_settings(cgd):
+    check_failure(cgd("train", "--resume", "--print-config"), 2, "--print-config")
 
 
 def test_help_tells_every_setting_with_its_default(cgd):

@@ -210,39 +210,6 @@ def test_forced_colour_does_not_bring_a_progress_bar_into_a_file(
     assert "\x1b[?25l" not in ran.err and "\x1b[2K" not in ran.err  # cursor codes are a terminal's
 
 
-def test_a_terminal_gets_a_live_line_and_stdout_stays_clean(tmp_path):
-    """stderr is a terminal, stdout a file: what `cgd train --json > report.json` sees."""
-    pty = pytest.importorskip("pty")
-    draw_classes(tmp_path / "data", "red blue", 2)
-    mine, theirs = pty.openpty()
-    line = ["train", "data", *TINY, "--epochs", "1", "--batch-size", "4", "--per-class", "2"]
-    running = subprocess.Popen(
-        [sys.executable, "-m", "cgdcli", *line, "--json"],
-        cwd=tmp_path,
-        env=environment(TERM="xterm"),
-        stdout=subprocess.PIPE,
-        stderr=theirs,
-        text=True,
-    )
-    os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            part = os.read(mine, 65_536)
-        except OSError:  # Linux: the other side has closed
-            break
-        if not part:
-            break
-        shown += part
-    os.close(mine)
-    report = json.loads(running.stdout.read())
-    running.stdout.close()
-    assert running.wait(60) == 0 and report["epochs"] == 1
-    text = shown.decode()
-    assert "epoch 1/1" in text and "Traceback" not in text
-    assert "\x1b[?25l" in text and text.count("\x1b[?25h") >= 1  # the cursor comes back
-
-
 # ---- environment
 
 
@@ -373,10 +340,6 @@ def test_the_line_to_go_on_names_the_runs_folder(cgd, tmp_path, monkeypatch):
     monkeypatch.setattr(Trainer, "_epoch", whole)
     again = cgd(*shlex.split(line))
     assert again.code == 0, again.err
-
-
-def test_resume_with_another_setting_is_refused(cgd, in_toy):
-    check_failure(cgd("train", "--resume", "--name", "x", "--epochs", "9"), 2, "--epochs")
 
 
 def test_nothing_to_resume(cgd, in_toy):

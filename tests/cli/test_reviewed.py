@@ -130,7 +130,7 @@ def test_a_link_to_an_index_finds_its_table(cgd, in_toy, tmp_path):
     assert json.loads(ran.out)[0]["hits"][0]["label"] is not None
 
 
-def test_resume_may_change_the_device_and_the_workers_only(cgd, tmp_path, monkeypatch):
+def test_resume_may_change_the_device_and_the_workers(cgd, tmp_path, monkeypatch):
     from cgdcli.training.loop import Trainer
 
     monkeypatch.chdir(tmp_path)
@@ -162,7 +162,7 @@ def test_resume_notices_a_changed_test(cgd, tmp_path, monkeypatch):
     monkeypatch.setattr(Trainer, "_epoch", interrupted)
     assert cgd("train", "data", *TINY, "--epochs", "1", "--name", "one").code == 130
     shutil.rmtree(tmp_path / "data/test/red")
-    check_failure(cgd("train", "--resume", "--name", "one"), 4, "data")
+    check_failure(cgd("train", "--resume", "--name", "one"), 4, "runs/one", "test/red/0.png")
 
 
 def test_a_lock_is_given_back_by_the_kernel_when_its_owner_is_killed(tmp_path):

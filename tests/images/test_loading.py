@@ -6,7 +6,13 @@ import time
 import pytest
 
 from cgdcli.images import loading
-from cgdcli.images.loading import READ_AHEAD_PER_WORKER, batched, read_ahead, worker_count
+from cgdcli.images.loading import (
+    READ_AHEAD_PER_WORKER,
+    batched,
+    one_ahead,
+    read_ahead,
+    worker_count,
+)
 
 
 def test_order_is_kept_when_later_items_are_faster():
@@ -96,6 +102,49 @@ def test_batches_are_full_but_the_last(count):
 def test_workers_are_as_many_as_asked_or_one_to_eight():
     assert worker_count(13) == 13
     assert 1 <= worker_count(0) <= 8
+
+
+def test_one_is_made_while_the_one_before_is_used():
+    made = []
+
+    def items():
+        for item in range(5):
+            made.append(item)
+            yield item
+
+    seen = []
+    for item in one_ahead(items()):
+        deadline = time.monotonic() + 20
+        while len(made) < min(5, item + 2) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        seen.append((item, len(made)))
+    assert seen == [(0, 2), (1, 3), (2, 4), (3, 5), (4, 5)]
+
+
+def test_an_error_ahead_comes_at_its_turn():
+    def items():
+        yield 1
+        raise LookupError("second")
+
+    ahead = one_ahead(items())
+    assert next(ahead) == 1
+    with pytest.raises(LookupError, match="second"):
+        next(ahead)
+
+
+def test_what_is_left_early_is_closed():
+    closed = []
+
+    def items():
+        try:
+            yield from range(100)
+        finally:
+            closed.append(threading.current_thread().name)
+
+    ahead = one_ahead(items())
+    assert next(ahead) == 0
+    ahead.close()
+    assert closed and threading.active_count() < 20
 
 
 @pytest.mark.parametrize(("processes", "workers"), [(1, 8), (2, 6), (5, 2), (1000, 1)])

@@ -4,21 +4,14 @@ import copy
 
 import pytest
 import torch
-from cli_toys import draw_classes
 
 from cgdcli.config import Cache, CGDConfig, Precision, TrainConfig, Transform
-from cgdcli.datasets.folders import read_class_folders
 from cgdcli.model.cgd import CGD
 from cgdcli.training import choices as module
 from cgdcli.training.choices import choose, step_seconds
 
 NETWORK = CGDConfig(embedding_dim=16, classes=4, transform=Transform(image_size=32))
 SMALL = {"image_size": 32, "embedding_dim": 16}
-
-
-@pytest.fixture(scope="module")
-def table(tmp_path_factory):
-    return read_class_folders(draw_classes(tmp_path_factory.mktemp("data"), "red blue", 3))
 
 
 @pytest.mark.parametrize(
@@ -29,17 +22,17 @@ def table(tmp_path_factory):
         ({"fp32": 1.0, "bf16": 4.0}, Precision.fp32),
     ],
 )
-def test_bf16_only_where_it_is_faster(monkeypatch, table, seconds, wanted):
+def test_bf16_only_where_it_is_faster(monkeypatch, seconds, wanted):
     monkeypatch.setattr(module, "step_seconds", lambda m, c, b, p, _: seconds[p.value])
-    found = choose(CGD(NETWORK), TrainConfig(**SMALL), table, 4, 9, 6)
+    found = choose(CGD(NETWORK), TrainConfig(**SMALL), 4, 9, 6)
     assert found.precision is wanted and (found.epochs, found.steps) == (40, 9)
     assert "1.00 s in fp32" in found.notes[0]
 
 
 @pytest.mark.parametrize("precision", [Precision.fp32, Precision.bf16])
-def test_what_is_asked_for_is_not_measured(monkeypatch, table, precision):
+def test_what_is_asked_for_is_not_measured(monkeypatch, precision):
     monkeypatch.setattr(module, "step_seconds", None)
-    found = choose(CGD(NETWORK), TrainConfig(**SMALL, precision=precision), table, 4, 9, 6)
+    found = choose(CGD(NETWORK), TrainConfig(**SMALL, precision=precision), 4, 9, 6)
     assert found.precision is precision
 
 
@@ -47,18 +40,18 @@ def test_what_is_asked_for_is_not_measured(monkeypatch, table, precision):
     ("minutes", "seconds", "epochs", "steps"),
     [(10, 1.0, 55, 10), (1, 1.0, 5, 10), (0.1, 1.0, 1, 5), (1, 100.0, 1, 2)],
 )
-def test_the_schedule_fits_the_time(monkeypatch, table, minutes, seconds, epochs, steps):
+def test_the_schedule_fits_the_time(monkeypatch, minutes, seconds, epochs, steps):
     monkeypatch.setattr(module, "step_seconds", lambda *_: seconds)
     config = TrainConfig(**SMALL, minutes=minutes, evaluations=1, precision=Precision.fp32)
-    found = choose(CGD(NETWORK), config, table, 4, 10, 0)
+    found = choose(CGD(NETWORK), config, 4, 10, 0)
     assert (found.epochs, found.steps) == (epochs, steps)
     assert "minutes" in found.notes[-1]
 
 
-@pytest.mark.parametrize(("cache", "kept"), [(Cache.none, None), (Cache.memory, 64)])
-def test_cache(table, cache, kept):
-    config = TrainConfig(**SMALL, precision=Precision.fp32, cache=cache)
-    assert choose(CGD(NETWORK), config, table, 4, 9, 6).side == kept
+def test_the_side_of_pictures_is_the_same_wherever_they_are_kept():
+    for cache in Cache:
+        config = TrainConfig(**SMALL, precision=Precision.fp32, cache=cache)
+        assert choose(CGD(NETWORK), config, 4, 9, 6).side == 64
 
 
 @pytest.mark.parametrize("precision", [Precision.fp32, Precision.bf16])

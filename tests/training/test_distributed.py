@@ -52,10 +52,10 @@ def table(classes, each=4):
 def test_more_processes_than_pictures_in_a_step_are_refused(batch_size, classes, size, words):
     config = TrainConfig(batch_size=batch_size, per_class=4)
     with pytest.raises(ConfigError, match=f"too few for {size} processes") as caught:
-        shared_batches(table(classes), config, Processes(Launch(0, size)))
+        shared_batches(table(classes), config, batch_size, Processes(Launch(0, size)))
     assert words in caught.value.hint
     fewer = Processes(Launch(0, size - 1))
-    batches = shared_batches(table(classes), config, fewer)
+    batches = shared_batches(table(classes), config, batch_size, fewer)
     assert min(map(len, batches.epoch(1))) >= fewer.size
 
 

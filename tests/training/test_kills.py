@@ -12,7 +12,7 @@ import pytest
 import torch
 from cli_toys import draw_classes
 
-from cgdcli.config import Precision, TrainConfig
+from cgdcli.config import Cache, Precision, TrainConfig
 from cgdcli.weights.header import read_header
 
 KILLS = 20
@@ -27,6 +27,7 @@ CONFIG = TrainConfig(
     learning_rate=1e-3,
     evaluations=8,
     workers=2,
+    cache=Cache.disk,
 )
 
 

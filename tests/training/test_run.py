@@ -1,9 +1,9 @@
 """The folder of a run: settings come back, states are written whole or not at all."""
 
+import os
 import resource
 import time
 import tomllib
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,18 +18,19 @@ from cgdcli.config import (
     StrideMode,
     TrainConfig,
 )
+from cgdcli.config.training import AUTO
 from cgdcli.datasets.reading import TrainingData
 from cgdcli.datasets.table import ImageTable
 from cgdcli.errors import OutputError, TrainingError
-from cgdcli.images.cropping import Box
+from cgdcli.files import writer_lock
 from cgdcli.training.choices import Choices
 from cgdcli.training.run import (
     Settings,
-    data_digest,
     find_unfinished,
     load_state,
-    new_run,
+    make_run,
     read_settings,
+    run_path,
     save_state,
     write_settings,
 )
@@ -43,6 +44,7 @@ ODD = TrainConfig(
     image_size=64,
     backbone_weights='weights "odd" \\ é\n.pth',
     minutes=2.5,
+    batch_size=AUTO,
     cache=Cache.none,
     learning_rate=1e-7,
     margin=0.25,
@@ -65,9 +67,9 @@ def data(folder, *names, held_out=()):
 
 @pytest.mark.parametrize("config", [TrainConfig(), ODD], ids=["defaults", "odd"])
 @pytest.mark.parametrize("folder", ["data", "d ü/\"quoted\" \\ 'x'"])
-@pytest.mark.parametrize("side", [None, 448])
+@pytest.mark.parametrize("side", [64, 448])
 def test_settings_come_back(tmp_path, config, folder, side):
-    choices = Choices(Precision.bf16, side, 7, 11)
+    choices = Choices(Precision.bf16, side, 7, 11, 32)
     written = Settings(config, tmp_path / folder, choices)
     write_settings(tmp_path, written, data(tmp_path, "a/1", held_out=("é", "b")))
     settings = read_settings(tmp_path)
@@ -78,7 +80,7 @@ def test_settings_come_back(tmp_path, config, folder, side):
 
 
 def test_settings_from_before_layouts_had_names_come_back(tmp_path):
-    settings = Settings(TrainConfig(), tmp_path / "data", Choices(Precision.fp32, None, 1, 1))
+    settings = Settings(TrainConfig(), tmp_path / "data", Choices(Precision.fp32, 64, 1, 1, 64))
     write_settings(tmp_path, settings, data(tmp_path, "a/1"))
     file = tmp_path / "config.toml"
     lines = [x for x in file.read_text().splitlines() if not x.startswith(("dataset", "crop_box"))]
@@ -96,7 +98,7 @@ def test_damaged_settings_are_refused(tmp_path, text):
 
 
 def test_bad_value_in_edited_settings_is_refused(tmp_path):
-    settings = Settings(TrainConfig(), tmp_path, Choices(Precision.fp32, None, 1, 1))
+    settings = Settings(TrainConfig(), tmp_path, Choices(Precision.fp32, 64, 1, 1, 64))
     write_settings(tmp_path, settings, data(tmp_path, "a/1"))
     file = tmp_path / "config.toml"
     file.write_text(file.read_text().replace('"SG"', '"SX"'))
@@ -105,18 +107,63 @@ def test_bad_value_in_edited_settings_is_refused(tmp_path):
 
 
 def test_run_is_named_by_time_backbone_and_letters(tmp_path):
-    run = new_run(tmp_path / "a/runs", None, TrainConfig(descriptors="GS"))
+    run = run_path(tmp_path / "a/runs", None, TrainConfig(descriptors="GS"))
+    assert not run.parent.exists()
+    make_run(run)
     day, _, rest = run.name.partition("-")
     assert run.is_dir() and rest.endswith("-resnet18-GS")
     assert abs(time.mktime(time.strptime(day, "%Y%m%d")) - time.time()) < 2 * 86_400
 
 
-def test_two_runs_in_one_second_without_names_do_not_share_a_folder(tmp_path):
-    first = new_run(tmp_path, None, TrainConfig())
-    try:
-        assert new_run(tmp_path, None, TrainConfig()) != first
-    except OutputError as error:
-        assert first.name in error.what
+def test_two_starts_at_the_same_moment_do_not_share_a_folder(tmp_path):
+    first, second = (run_path(tmp_path, "one", TrainConfig()) for _ in range(2))
+    make_run(first)
+    with pytest.raises(OutputError, match="exists"):
+        make_run(second)
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "locked"])
+def test_a_place_for_runs_that_will_not_do_is_said_at_once(tmp_path, place):
+    (tmp_path / "file").touch()
+    (tmp_path / "locked").mkdir(mode=0o555)
+    if os.access(tmp_path / "locked", os.W_OK):  # root may write anywhere
+        place = place.replace("locked", "file")
+    with pytest.raises(OutputError, match="cannot make a run"):
+        run_path(tmp_path / place, "one", TrainConfig())
+
+
+def test_a_run_that_exists_is_told_by_how_far_it_came(tmp_path):
+    run = tmp_path / "one"
+    run.mkdir()
+
+    def told():
+        with pytest.raises(OutputError) as caught:
+            run_path(tmp_path, "one", TrainConfig())
+        assert str(run) in caught.value.what and "another --name" in caught.value.hint
+        return str(caught.value)
+
+    assert "remove its folder" in told()
+    (run / "resume.pt").touch()
+    assert f"cgd train --resume --name one --runs {tmp_path}" in told()
+    with writer_lock(run / "run"):
+        assert f"pid {os.getpid()}" in told() and "--resume" not in told()
+    (run / "result.json").touch()
+    assert "has finished" in told()
+
+
+def test_the_newest_run_that_nobody_is_at_is_taken_up(tmp_path):
+    for age, name in enumerate(("new", "old")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "resume.pt").touch()
+        os.utime(tmp_path / name / "resume.pt", (0, 1000 - age))
+    assert find_unfinished(tmp_path, None).name == "new"
+    with writer_lock(tmp_path / "new/run"):
+        assert find_unfinished(tmp_path, None).name == "old"
+        with writer_lock(tmp_path / "old/run"), pytest.raises(OutputError, match="pid"):
+            find_unfinished(tmp_path, None)
+        with pytest.raises(OutputError, match=f"the run `{tmp_path}/new` is being"):
+            find_unfinished(tmp_path, "new")
+    assert find_unfinished(tmp_path, "new").name == "new"
 
 
 def test_state_comes_back(tmp_path):
@@ -160,29 +207,3 @@ def test_missing_state_is_refused_in_words(tmp_path):
     for name in ("gone", None):
         with pytest.raises(TrainingError):
             find_unfinished(tmp_path / "runs", name)
-
-
-def test_digest_is_of_paths_below_the_folder_and_labels(tmp_path):
-    here = data_digest(data(tmp_path / "x", "a/1", "b/2"), tmp_path / "x")
-    assert here == data_digest(data(tmp_path / "y", "a/1", "b/2"), tmp_path / "y")
-    others = [("a/1",), ("a/1", "b/3"), ("b/2", "a/1"), ("a/1b", "/2")]
-    digests = {data_digest(data(tmp_path / "x", *names), tmp_path / "x") for names in others}
-    assert here not in digests and len(digests) == 4
-
-
-def test_digest_is_of_boxes_and_roles_too(tmp_path):
-    plain = table(tmp_path, "a/1", "a/2")
-    variants = [
-        plain,
-        replace(plain, boxes=(None, Box(0, 0, 5, 5))),
-        replace(plain, boxes=(None, Box(0, 0, 5, 6))),
-        replace(plain, is_query=(True, False), is_gallery=(False, True)),
-        replace(plain, is_query=(True, True), is_gallery=(False, True)),
-    ]
-    made = [TrainingData(plain, plain, test, "val") for test in variants]
-    assert len({data_digest(one, tmp_path) for one in made}) == len(variants)
-
-
-def test_digest_of_names_that_are_not_utf8(tmp_path):
-    names = (b"a/caf\xe9".decode(errors="surrogateescape"), "b/2")
-    assert data_digest(data(tmp_path, *names), tmp_path)
