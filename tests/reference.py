@@ -78,13 +78,13 @@ def polluted(model: str, version: str) -> dict[str, torch.Tensor]:
 
 def config_state_dict(config: dict) -> dict[str, torch.Tensor]:
     """A reference-style state_dict for one of the 19 golden configurations."""
-    from cgdcli.config import Backbone, CGDConfig
+    from cgdcli.config import CGDConfig
     from cgdcli.model.cgd import meta_model
 
     names = {"resnext50": "resnext50_32x4d"}
     ours = meta_model(
         CGDConfig(
-            backbone=Backbone(names.get(config["backbone"], config["backbone"])),
+            backbone=names.get(config["backbone"], config["backbone"]),
             descriptors=config["gd_config"],
             embedding_dim=config["feature_dim"],
             classes=config["num_classes"],

@@ -7,7 +7,6 @@ import pytest
 
 from cgdcli.config import (
     DESCRIPTOR_NAMES,
-    Backbone,
     CGDConfig,
     StrideMode,
     TrainConfig,
@@ -19,9 +18,9 @@ from cgdcli.errors import CGDError, ConfigError
 
 CONFIGS = [
     CGDConfig(),
-    CGDConfig(Backbone.resnext101_64x4d, StrideMode.layer4, "WRC", 1536, 98, 2.5),
+    CGDConfig("resnext101_64x4d", StrideMode.layer4, "WRC", 1536, 98, 2.5),
     CGDConfig(transform=Transform(112, (0.1, 0.2, 0.3), (1.0, 2.0, 3.0))),
-    pooled_config(Backbone.resnet50, 448),
+    pooled_config("resnet50", 448),
 ]
 
 
@@ -29,12 +28,12 @@ CONFIGS = [
 def test_round_trip_through_json(config):
     again = CGDConfig.from_dict(json.loads(json.dumps(config.to_dict())))
     assert again == config
-    assert isinstance(again.backbone, Backbone) and isinstance(again.stride, StrideMode)
+    assert isinstance(again.backbone, str) and isinstance(again.stride, StrideMode)
     assert isinstance(again.transform.mean, tuple)
 
 
 def test_pooled_config_has_torchvisions_strides_and_no_projection():
-    config = pooled_config(Backbone.resnet34)
+    config = pooled_config("resnet34")
     assert (config.stride, config.descriptors, config.embedding_dim) == ("standard", "SG", None)
 
 
@@ -53,7 +52,10 @@ def refused(make, *words):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"backbone": "vgg16"}, ("backbone", "vgg16", "resnet18", "wide_resnet101_2")),
+        ({"backbone": "resnet19"}, ("backbone", "resnet19", "torchvision", "timm:NAME")),
+        ({"backbone": "timm:"}, ("backbone", "timm:")),
+        ({"backbone": 18}, ("backbone", "18")),
+        ({"backbone": "vgg16"}, ("stride of layer3", "vgg16")),
         ({"stride": "layer2"}, ("stride", "layer2", "layer3", "layer4", "standard")),
         ({"descriptors": ""}, ("''", "S SPoC")),
         ({"descriptors": "SX"}, ("X", "SX", *DESCRIPTOR_NAMES)),
@@ -107,7 +109,7 @@ def test_bad_transform_is_refused(values, words):
         ({"descriptors": "SGM"}, ("512", "3", "SGM")),
         ({"descriptors": "Q"}, ("'Q'",)),
         ({"image_size": 16}, ("16", "32")),
-        ({"backbone": "alexnet"}, ("alexnet",)),
+        ({"backbone": "alexnett"}, ("alexnett",)),
         ({"margin": float("nan")}, ("nan",)),
         ({"temperature": 0.0}, ("temperature", "0")),
         ({"smoothing": 1.5}, ("smoothing", "1.5")),
@@ -128,6 +130,39 @@ def test_hint_names_a_dimension_that_works(letters, dim):
 
 def test_hint_names_the_letters_without_repeats():
     assert "--descriptors GSM" in refused(lambda: check_descriptors("GSGMS")).hint
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("resnet19", "resnet"),
+        ("timm/seresnet50", "write timm:seresnet50"),
+        ("vit_b16", "vit_b_16"),
+        ("vit", "vit_b_16"),
+        ("efficientnet_bo", "did you mean efficientnet_b0 or"),
+        ("seresnet50d", "timm:seresnet50d"),
+        ("dinov2", "timm:dinov2"),
+    ],
+)
+def test_an_unknown_backbone_is_answered_with_the_nearest(name, hint):
+    assert hint in refused(lambda: CGDConfig(backbone=name), name).hint
+
+
+@pytest.mark.parametrize("name", ["efficientnet-b0", "EfficientNet_B0"])
+def test_another_spelling_of_a_backbone_is_answered_with_it_alone(name):
+    assert refused(lambda: CGDConfig(backbone=name), name).hint == "did you mean efficientnet_b0?"
+
+
+def test_what_is_near_no_backbone_is_answered_with_all_there_are():
+    hint = refused(lambda: CGDConfig(backbone="dinov2")).hint
+    assert "ResNet (resnet18 ...)" in hint and "Swin (swin_t ...)" in hint
+
+
+def test_stride_modes_are_of_resnets():
+    error = refused(lambda: CGDConfig("convnext_tiny", "layer4"), "layer4", "convnext_tiny")
+    assert "--stride standard" in error.hint
+    assert CGDConfig("convnext_tiny", StrideMode.standard).stride is StrideMode.standard
+    assert CGDConfig("timm:seresnet50", StrideMode.layer3)  # timm is asked when it is built
 
 
 def changed(**values):
@@ -169,12 +204,12 @@ def test_from_dict_leaves_its_argument_alone():
 
 def test_a_run_makes_the_network_that_it_says():
     run = TrainConfig(
-        backbone=Backbone.resnet34,
+        backbone="resnet34",
         stride=StrideMode.layer4,
         descriptors="MG",
         embedding_dim=128,
         image_size=96,
     )
     assert run.model_config(7) == CGDConfig(
-        Backbone.resnet34, StrideMode.layer4, "MG", 128, 7, transform=Transform(96)
+        "resnet34", StrideMode.layer4, "MG", 128, 7, transform=Transform(96)
     )

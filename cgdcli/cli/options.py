@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cgdcli.config import Backbone, Dataset, Device
+from cgdcli.config import Dataset, Device, backbone_words
 
 # Each option is also CGD_<COMMAND>_<OPTION>; `cgd --help` says so once instead of on every line.
 option = partial(typer.Option, show_envvar=False)
@@ -40,10 +40,12 @@ CropBoxOption = Annotated[
     option("--crop-box", help="Cut out the boxes that a benchmark comes with; a table's always."),
 ]
 _MODEL_KINDS = (
-    "A checkpoint, a run's folder, a torchvision weights file, or a backbone such as resnet50 "
-    "(pretrained, untrained: its pooled descriptors). "
+    "A checkpoint, a run's folder, a torchvision weights file, or a backbone such as resnet50 or "
+    "timm:NAME (pretrained, untrained: its pooled descriptors). "
 )
-BackboneOption = Annotated[Backbone, option(metavar="NAME", help=f"Trunk: {', '.join(Backbone)}.")]
+BackboneOption = Annotated[
+    str, option(metavar="NAME", help=f"The trunk by its name: {backbone_words()}.")
+]
 ModelOption = Annotated[
     str | None,
     option(

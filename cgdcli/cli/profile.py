@@ -19,6 +19,7 @@ from cgdcli.cli.options import (
 )
 from cgdcli.cli.output import Output
 from cgdcli.config import (
+    RESNETS,
     CGDConfig,
     ProfileConfig,
     StrideMode,
@@ -46,7 +47,10 @@ def profile(
         int, option(min=0, help="Length of the embedding; 0: pooled, no projection.")
     ] = 512,
     classes: Annotated[int, option(min=0, help="Of the auxiliary classifier.")] = CGDConfig.classes,
-    stride: Annotated[StrideMode, option(help="Stride mode.")] = CGDConfig.stride,
+    stride: Annotated[
+        StrideMode | None,
+        option(help="Stride mode; default: layer3 of a torchvision ResNet, else standard."),
+    ] = None,
     image_size: Annotated[int, option(help="Input size in pixels.")] = Transform.image_size,
     depth: Annotated[
         int, option(min=1, max=3, help="1: stages, 2: residual blocks, 3: every layer.")
@@ -111,7 +115,7 @@ def profile(
         check_output(html, force=force, what="page")
     network = CGDConfig(
         backbone=backbone,
-        stride=stride,
+        stride=stride or (CGDConfig.stride if backbone in RESNETS else StrideMode.standard),
         descriptors=descriptors,
         embedding_dim=embedding_dim or None,
         classes=classes,

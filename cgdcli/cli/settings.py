@@ -53,8 +53,6 @@ def _whole_or_auto(text: str) -> int | str:
 def _help(field: "dataclasses.Field[Any]") -> str:
     """Words, then the default, and the reference's where it is another."""
     words = str(field.metadata["help"])
-    if field.name == "backbone":
-        words += f" One of {', '.join(field.type)}."  # type: ignore[arg-type]
     reference = RECIPES[Recipe.reference].get(field.name, field.default)
     default = f"default: {_plain(field.default)}"
     if reference != field.default and field.name not in ("recipe", "evaluations"):

@@ -4,11 +4,17 @@ The command line reads its defaults from these dataclasses; a checkpoint carries
 its header. No torch here: `cgd --help` imports this module.
 """
 
+from cgdcli.config.backbones import (
+    RESNETS,
+    TORCHVISION,
+    backbone_words,
+    check_backbone,
+    is_timm,
+)
 from cgdcli.config.jobs import ConvertConfig, EmbedConfig, ProfileConfig, TrialConfig
 from cgdcli.config.names import (
     DESCRIPTOR_NAMES,
     RECALL_RANKS,
-    Backbone,
     BatchNorm,
     Cache,
     Dataset,
@@ -32,7 +38,8 @@ __all__ = [
     "MAY_CHANGE",
     "RECALL_RANKS",
     "RECIPES",
-    "Backbone",
+    "RESNETS",
+    "TORCHVISION",
     "BatchNorm",
     "CGDConfig",
     "Cache",
@@ -53,6 +60,9 @@ __all__ = [
     "TrainConfig",
     "Transform",
     "TrialConfig",
+    "backbone_words",
+    "check_backbone",
     "check_descriptors",
+    "is_timm",
     "pooled_config",
 ]

@@ -1,25 +1,11 @@
-"""Words that can be chosen among: backbones, stride modes, heads, devices."""
+"""Words that can be chosen among: stride modes, heads, losses, devices."""
 
 from enum import StrEnum
 
 
-class Backbone(StrEnum):
-    """torchvision's residual networks, by torchvision's names."""
-
-    resnet18 = "resnet18"
-    resnet34 = "resnet34"
-    resnet50 = "resnet50"
-    resnet101 = "resnet101"
-    resnet152 = "resnet152"
-    resnext50_32x4d = "resnext50_32x4d"
-    resnext101_32x8d = "resnext101_32x8d"
-    resnext101_64x4d = "resnext101_64x4d"
-    wide_resnet50_2 = "wide_resnet50_2"
-    wide_resnet101_2 = "wide_resnet101_2"
-
-
 class StrideMode(StrEnum):
-    """Which stage gives up its stride of 2. Keys and shapes are the same in all three."""
+    """Which stage of a ResNet gives up its stride of 2; keys and shapes are the same in all three.
+    Other backbones have `standard` alone."""
 
     layer3 = "layer3"
     layer4 = "layer4"

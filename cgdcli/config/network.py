@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, Self
 
+from cgdcli.config.backbones import RESNETS, check_backbone, is_timm
 from cgdcli.config.checks import check_choice, check_names
-from cgdcli.config.names import DESCRIPTOR_NAMES, Backbone, Head, StrideMode
+from cgdcli.config.names import DESCRIPTOR_NAMES, Head, StrideMode
 from cgdcli.errors import ConfigError
 from cgdcli.words import counted
 
@@ -51,17 +52,19 @@ class CGDConfig:
     """One network, whole: what is needed, beside the tensors, to make the same embeddings.
 
     Attributes:
+        backbone: torchvision's name, or `timm:NAME`.
         descriptors: letters of S M G R C W without repeats; the order is that of the columns, and
             the first one feeds the auxiliary classifier.
         embedding_dim: length of the embedding, divided evenly among the descriptors; None for no
             projections: the pooled descriptors themselves.
         classes: outputs of the auxiliary classifier; 0 for none.
-        gem_p: exponent of G and W; where it is learned, what learning began with.
+        gem_p: exponent of G and W; where it is learned, what learning began with. With a learned
+            one, or a backbone that is no ResNet, of the map clamped at 1e-6.
         heads: one per descriptor, in order; empty where all of them are CGD's own, `linear`.
         learned_p: whether G and W have an exponent of their own among the tensors.
     """
 
-    backbone: Backbone = Backbone.resnet18
+    backbone: str = "resnet18"
     stride: StrideMode = StrideMode.layer3
     descriptors: str = "SG"
     embedding_dim: int | None = 512
@@ -72,8 +75,9 @@ class CGDConfig:
     learned_p: bool = False
 
     def __post_init__(self) -> None:
-        check_choice("backbone", self.backbone, Backbone)
+        check_backbone(self.backbone)
         check_choice("stride", self.stride, StrideMode)
+        self._check_stride()
         check_descriptors(self.descriptors)
         self._check_heads()
         count = len(self.descriptors)
@@ -91,6 +95,16 @@ class CGDConfig:
                 f"classes {self.classes} and gem_p {self.gem_p}: 0 or more, 1 or more (to 100)",
                 hint="leave them out for the defaults",
             )
+
+    def _check_stride(self) -> None:
+        # Of timm's networks some have such a stage: known when one is built.
+        if self.stride == StrideMode.standard or self.backbone in RESNETS or is_timm(self.backbone):
+            return
+        raise ConfigError(
+            f"the stride of {self.stride} cannot be removed from {self.backbone}, which has no "
+            "such stage",
+            hint="keep its strides: --stride standard",
+        )
 
     def _check_heads(self) -> None:
         heads = tuple(check_choice("head", head, Head) for head in self.heads)
@@ -126,7 +140,6 @@ class CGDConfig:
         return cls(
             **values
             | {
-                "backbone": check_choice("backbone", values["backbone"], Backbone),
                 "stride": check_choice("stride", values["stride"], StrideMode),
                 "transform": Transform(mean=mean, std=std, **transform),
                 "heads": tuple(values["heads"]),
@@ -134,7 +147,7 @@ class CGDConfig:
         )
 
 
-def pooled_config(backbone: Backbone, image_size: int = Transform.image_size) -> CGDConfig:
+def pooled_config(backbone: str, image_size: int = Transform.image_size) -> CGDConfig:
     """A pretrained backbone as a usable model: S and G of its map, torchvision's strides."""
     return CGDConfig(
         backbone=backbone,

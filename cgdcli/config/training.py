@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Self
 
+from cgdcli.config.backbones import backbone_words
 from cgdcli.config.checks import check_choice, check_range
 from cgdcli.config.losses import LOSSES, loss_settings, loss_words, with_memory
 from cgdcli.config.names import (
-    Backbone,
     BatchNorm,
     Cache,
     Dataset,
@@ -70,7 +70,7 @@ class TrainConfig:
         Recipe.default,
         "`reference`: leftthomas/CGD's training in kind; what is given besides holds.",
     )
-    backbone: Backbone = setting(CGDConfig.backbone, "torchvision's name of the trunk.")
+    backbone: str = setting(CGDConfig.backbone, f"The trunk by its name: {backbone_words()}.")
     stride: StrideMode = setting(
         StrideMode.standard, "The stage whose stride is removed; `standard`: none."
     )

@@ -5,12 +5,22 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cgdcli.config import CGDConfig, ConvertConfig, Foreign, Strict, StrideMode, Transform
+from cgdcli.config import (
+    RESNETS,
+    CGDConfig,
+    ConvertConfig,
+    Foreign,
+    Strict,
+    StrideMode,
+    Transform,
+    is_timm,
+)
 from cgdcli.conversion.convert import as_checkpoint, checked_target
 from cgdcli.conversion.plan import prepare
 from cgdcli.errors import CheckpointError, MismatchError
 from cgdcli.files import atomic_path
 from cgdcli.model.cgd import meta_model
+from cgdcli.model.timm_trunks import timm_call
 from cgdcli.reports import ExportReport
 from cgdcli.weights.checkpoint import Checkpoint, load_checkpoint
 from cgdcli.weights.formats import Format, first_match
@@ -82,18 +92,28 @@ def _read(source: Path, strict: Strict) -> Checkpoint:
 
 
 def _check(source: Path, config: CGDConfig, to: Foreign, form: Format, strict: Strict) -> None:
-    problems = form.cannot_say(config)
+    problems = form.cannot_say(config) or _other_trunk(config, to)
     if problems:
         raise MismatchError(
             f"`{source}` cannot be a network of {form.name}: {'; '.join(problems)}",
             hint="its tensors would load there and give other embeddings; for the backbone alone: "
-            "--to torchvision",
+            f"--to {'timm' if is_timm(config.backbone) else 'torchvision'}",
         )
     if form.has_classifier and not config.classes and strict is Strict.exact:
         raise CheckpointError(
             f"`{source}` has no classifier, and a network of {form.name} has one",
             hint="to write it without, for loading with strict=False there: --strict inference",
         )
+
+
+def _other_trunk(config: CGDConfig, to: Foreign) -> list[str]:
+    """timm names torchvision's ResNets as torchvision does, and no other network."""
+    backbone = config.backbone
+    if to is Foreign.torchvision and is_timm(backbone):
+        return [f"backbone {backbone}; it is one of timm's"]
+    if to is Foreign.timm and not is_timm(backbone) and backbone not in RESNETS:
+        return [f"backbone {backbone}; timm names its layers otherwise"]
+    return []
 
 
 def _write(target: Path, entries: dict[str, Tensor]) -> None:
@@ -125,7 +145,7 @@ def _notes(config: CGDConfig, to: Foreign) -> list[str]:
         if config.transform != Transform():
             notes.append(f"it resizes and normalizes by its own rule, not by {config.transform}")
         notes.append(
-            f"load it into Model({config.backbone.value!r}, {config.descriptors!r}, "
+            f"load it into Model({config.backbone!r}, {config.descriptors!r}, "
             f"{config.embedding_dim}, {config.classes})"
         )
         return notes
@@ -134,9 +154,12 @@ def _notes(config: CGDConfig, to: Foreign) -> list[str]:
             f"the stride of {config.stride} is 1 here and 2 there: the same tensors give a map of "
             "half the side"
         )
-    notes.append(
-        "without fc: set model.fc = torch.nn.Identity() there"
-        if to is Foreign.torchvision
-        else f"load it into timm.create_model({config.backbone.value!r}, num_classes=0)"
-    )
+    if is_timm(config.backbone):
+        notes.append(f"load it into {timm_call(config.backbone, config.transform.image_size)}")
+    elif to is Foreign.timm:
+        notes.append(f"load it into timm.create_model({config.backbone!r}, num_classes=0)")
+    elif config.backbone in RESNETS:
+        notes.append("without fc: set model.fc = torch.nn.Identity() there")
+    else:
+        notes.append("without its classifier: load it with strict=False there")
     return notes

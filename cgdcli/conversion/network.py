@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from cgdcli.config import (
+    RESNETS,
     CGDConfig,
     ConvertConfig,
     Head,
@@ -11,6 +12,7 @@ from cgdcli.config import (
     pooled_config,
 )
 from cgdcli.errors import CheckpointError, MismatchError
+from cgdcli.model.backbones import backbone_transform
 from cgdcli.weights.architecture import Architecture
 from cgdcli.weights.foreign import ForeignWeights, read_architecture
 from cgdcli.weights.formats import Facts
@@ -47,7 +49,7 @@ def read_network(weights: ForeignWeights, said: ConvertConfig) -> tuple[CGDConfi
         embedding_dim=found.embedding_dim,
         classes=found.classes,
         gem_p=_gem_p(weights, found, letters, said, assumed),
-        transform=_transform(weights, said, assumed),
+        transform=_transform(weights, found, said, assumed),
         heads=_heads(weights, found, assumed),
         learned_p=found.learned_p,
     )
@@ -115,7 +117,9 @@ def _stride(
     weights: ForeignWeights, found: Architecture, said: ConvertConfig, assumed: list[str]
 ) -> StrideMode:
     facts = weights.facts
+    resnet = found.backbone in RESNETS
     usual = (CGDConfig.stride, "the default") if found.branches else _pooled_stride(found)
+    usual = usual if resnet else (StrideMode.standard, "")
     stride, why = (facts.stride, facts.why) if facts.stride else usual
     if said.stride is None and why:
         assumed.append(f"stride {stride} ({why})")
@@ -147,19 +151,28 @@ def _gem_p(
     return said.gem_p or p
 
 
-def _transform(weights: ForeignWeights, said: ConvertConfig, assumed: list[str]) -> Transform:
+def _transform(
+    weights: ForeignWeights, found: Architecture, said: ConvertConfig, assumed: list[str]
+) -> Transform:
     facts = _with_file_name(weights)
     usual = replace(
-        Transform(),
+        _published(found),
         **{k: v for k in ("image_size", "mean", "std") if (v := getattr(facts, k)) is not None},
     )
+    default = "the default" if found.backbone in RESNETS else "as of its published weights"
     size_why = weights.facts.why if facts.image_size == weights.facts.image_size else facts.why
     if said.image_size is None and (facts.image_size is None or size_why):
-        assumed.append(f"image size {usual.image_size} ({size_why or 'the default'})")
+        assumed.append(f"image size {usual.image_size} ({size_why or default})")
     if None in (said.mean, said.std) and (facts.mean is None or facts.why):
         whose = "ImageNet's" if (usual.mean, usual.std) == _IMAGENET else "its"
-        assumed.append(f"{whose} mean and std ({facts.why or 'the default'})")
+        assumed.append(f"{whose} mean and std ({facts.why or default})")
     return said.transform(usual)
+
+
+def _published(found: Architecture) -> Transform:
+    """Of a ResNet what the reference does, too; of others what its published weights want."""
+    resnet = found.backbone in RESNETS
+    return Transform() if resnet else backbone_transform(found.backbone)
 
 
 def _with_file_name(weights: ForeignWeights) -> Facts:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Any
 
-from cgdcli.config import CGDConfig, ConvertConfig, StrideMode, Transform
+from cgdcli.config import RESNETS, CGDConfig, ConvertConfig, StrideMode, Transform
 from cgdcli.weights.formats.reference import MEANS_AND_STDS, read_file_name
 
 _LETTERS = "SMG"  # the reference's; the others are ours, and nobody's old file has them
@@ -43,9 +43,13 @@ def axes_of(config: CGDConfig, said: ConvertConfig, file_name: str) -> Axes:
     )
     weighted = any(set(some) & set("GW") for some in letters)
     return Axes(
-        (config.stride,) if said.stride else _first(config.stride, list(StrideMode)),
+        (config.stride,)
+        if said.stride or config.backbone not in RESNETS
+        else _first(config.stride, list(StrideMode)),
         letters,
-        (config.gem_p,) if said.gem_p or not weighted else _first(config.gem_p, list(_EXPONENTS)),
+        (config.gem_p,)
+        if said.gem_p or not weighted or config.learned_p
+        else _first(config.gem_p, list(_EXPONENTS)),
         _transforms(config.transform, said),
     )
 

@@ -16,7 +16,8 @@ from cgdcli.weights.header import Header, file_fingerprint, read_header
 if TYPE_CHECKING:
     from cgdcli.conversion.plan import Prepared
 
-GROUPS = ("stem", "layer1", "layer2", "layer3", "layer4", "branches", "exponents", "classifier")
+_STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")  # of a ResNet; else `backbone`
+GROUPS = (*_STAGES, "backbone", "branches", "exponents", "classifier")
 PROFILER, OTHER = "profiler", "other"
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -91,7 +92,7 @@ def group_of(name: str | None) -> str:
     first, _, rest = (name or "").partition(".")
     stage = rest.partition(".")[0]
     if first == "backbone":
-        return stage if stage in GROUPS else "stem" if stage in ("conv1", "bn1") else OTHER
+        return stage if stage in _STAGES else "stem" if stage in ("conv1", "bn1") else first
     return first if first in ("branches", "exponents", "classifier") else OTHER
 
 
@@ -207,7 +208,7 @@ def _open_foreign(path: Path) -> OpenedWeights:
     }
     if config is not None:
         facts |= {
-            "backbone": config.backbone.value,
+            "backbone": config.backbone,
             "branches": len({e.becomes for e in entries if e.group == "branches"}),
             "embedding_dim": config.embedding_dim,
             "classes": config.classes,

@@ -7,14 +7,15 @@ picture -> backbone -> map -> one branch per descriptor -> concatenated, L2 -> e
                                 \\ first descriptor -> auxiliary classifier (training only)
 """
 
+import copy
 from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cgdcli.config import CGDConfig, Head
-from cgdcli.model.backbones import ResNetBackbone
+from cgdcli.config import RESNETS, CGDConfig, Head
+from cgdcli.model.backbones import make_trunk
 from cgdcli.model.descriptors import pool
 from cgdcli.reports import ModelInfo
 
@@ -34,16 +35,16 @@ class CGD(nn.Module):
     Without projections (`embedding_dim` None) a branch is its descriptor itself, so D = n C and a
     pretrained backbone is a usable model at once.
 
-    Parameter names: `backbone.<torchvision's name>`, `branches.<i>.weight` (D/n, C) and, where
-    the config's head has one, `.bias`; where p is learned, `exponents.G` and `.W`, scalars;
-    `classifier.batch_norm.*`, `classifier.linear.*`.
+    Parameter names: `backbone.<torchvision's or timm's name>`, `branches.<i>.weight` (D/n, C)
+    and, where the config's head has one, `.bias`; where p is learned, `exponents.G` and `.W`,
+    scalars; `classifier.batch_norm.*`, `classifier.linear.*`.
     """
 
     def __init__(self, config: CGDConfig) -> None:
         super().__init__()
         self.config = config
         self.info: ModelInfo | None = None  # set by `weights.loading.load_model`
-        self.backbone = ResNetBackbone(config.backbone, config.stride)
+        self.backbone = make_trunk(config.backbone, config.stride, config.transform.image_size)
         channels = self.backbone.channels
         count = len(config.descriptors)
         self.embedding_dim = config.embedding_dim or count * channels
@@ -95,8 +96,9 @@ class CGD(nn.Module):
 
     def pool(self, feature_map: Tensor, letter: str) -> Tensor:
         """A map (B, C, H', W') to a descriptor (B, C), with this network's p."""
-        learned = letter in self.exponents
-        return pool(feature_map, letter, p=self.exponents[letter] if learned else self.config.gem_p)
+        p = self.exponents.get(letter, self.config.gem_p)
+        # ResNets as the reference has it; their maps end with a ReLU, which others' need not.
+        return pool(feature_map, letter, p=p, clamped=self.config.backbone not in RESNETS)
 
     @torch.no_grad()
     def bound_exponents(self) -> None:
@@ -156,12 +158,12 @@ def normalize_pixels(pixels: Tensor, config: CGDConfig) -> Tensor:
 
 
 def freeze_batch_norm(model: CGD) -> None:
-    """Keep the backbone's BatchNorm2d statistics while training (weight and bias still learn).
+    """Keep the backbone's BatchNorm statistics while training (weight and bias still learn).
 
     To be called after every `model.train()`, as the reference does at the start of an epoch.
     """
     for module in model.backbone.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):  # timm's have kinds of their own
             module.eval()
 
 
@@ -169,3 +171,23 @@ def meta_model(config: CGDConfig) -> CGD:
     """The network without memory behind its tensors: names and shapes, at once."""
     with torch.device("meta"):
         return CGD(config)
+
+
+def empty_model(config: CGDConfig) -> CGD:
+    """The network to be filled from a whole `state_dict` by `assign=True`; no memory is taken and
+    no random number drawn for what that brings.
+
+    Some of timm's networks have tables that no file holds: those trunks are built in earnest.
+    """
+    model = meta_model(config)
+    kept = model.state_dict().keys()
+    if any(name not in kept for name, _ in model.named_buffers()):
+        with torch.random.fork_rng(devices=[]):
+            model.backbone = make_trunk(config.backbone, config.stride, config.transform.image_size)
+    return model
+
+
+def same_structure(model: CGD) -> CGD:
+    """A second network on the same tensors, to be given others by `assign=True`."""
+    tensors = [*model.parameters(), *model.buffers()]
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})

@@ -12,6 +12,7 @@ Hiramatsu & Kashino 2018, who learn the weights; ours are CroW's, so that W need
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,16 +20,20 @@ from torch import Tensor
 
 RMAC_SCALES = 3
 RMAC_OVERLAP = 0.4
-LEARNED_FLOOR = 1e-6
+FLOOR = 1e-6
 
 
-def pool(feature_map: Tensor, letter: str, *, p: float | Tensor = 3.0) -> Tensor:
+def pool(
+    feature_map: Tensor, letter: str, *, p: float | Tensor = 3.0, clamped: bool = False
+) -> Tensor:
     """Pool a map by the descriptor called `letter`.
 
     Args:
         feature_map: (B, C, H, W), any float dtype.
         letter: one of S M G R C W.
         p: exponent of G and W, 1 or more; a learned one is a scalar tensor.
+        clamped: take G and W of the map clamped at 1e-6, as with a learned p: for maps that have
+            values below 0, where the slope of a root of their sum has no bound.
 
     Returns:
         (B, C), float32, or float64 for a float64 map; not normalized.
@@ -37,7 +42,11 @@ def pool(feature_map: Tensor, letter: str, *, p: float | Tensor = 3.0) -> Tensor
         KeyError: an unknown letter (`config.check_descriptors` words it for users).
     """
     with torch.autocast(feature_map.device.type, enabled=False):
-        return _POOLINGS[letter](_at_least_float32(feature_map), p)
+        x = _at_least_float32(feature_map)
+        if letter in "GW" and (clamped or isinstance(p, Tensor)):
+            weights = spatial_weights(x) if letter == "W" else torch.ones_like(x[:, :1])
+            return clamped_mean(x, p, weights)
+        return _POOLINGS[letter](x, p)
 
 
 def spoc(x: Tensor) -> Tensor:
@@ -50,14 +59,13 @@ def mac(x: Tensor) -> Tensor:
     return x.flatten(2).max(-1).values
 
 
-def gem(x: Tensor, p: float | Tensor) -> Tensor:
+def gem(x: Tensor, p: float) -> Tensor:
     """G: the generalized mean, sign(m) |m|^(1/p) with m = mean of sign(x) |x|^p.
 
     The values are those of the reference at p = 3. Its gradient is 0 * inf = NaN where m = 0 (an
-    all-zero channel); here it is 0 there. With a learned p see `learned_mean`.
+    all-zero channel); here it is 0 there. For a learned p, or a map that is no ReLU's, see
+    `clamped_mean`.
     """
-    if isinstance(p, Tensor):
-        return learned_mean(x, p, torch.ones_like(x[:, :1]))
     return _signed_root(_signed_power(x, p).mean((2, 3)), p)
 
 
@@ -107,26 +115,24 @@ def crow(x: Tensor) -> Tensor:
     return (x * spatial).sum((2, 3)) * _channel_weights(x)
 
 
-def weighted_gem(x: Tensor, p: float | Tensor) -> Tensor:
+def weighted_gem(x: Tensor, p: float) -> Tensor:
     """W: GeM in which places count by CroW's spatial weights, scaled to sum to 1."""
     weights = spatial_weights(x)
-    if isinstance(p, Tensor):
-        return learned_mean(x, p, weights)
     total = weights.sum((2, 3), keepdim=True)
     weights = weights / torch.where(total == 0, 1, total)
     return _signed_root((_signed_power(x, p) * weights).sum((2, 3)), p)
 
 
-def learned_mean(x: Tensor, p: Tensor, weights: Tensor) -> Tensor:
-    """The generalized mean with a p that has a gradient, on the map clamped at 1e-6 (Radenovic
-    et al. 2018): (weighted mean of max(x, 1e-6)^p)^(1/p).
+def clamped_mean(x: Tensor, p: float | Tensor, weights: Tensor) -> Tensor:
+    """The generalized mean of the map clamped at 1e-6, as Radenovic et al. 2018 take it:
+    (weighted mean of max(x, 1e-6)^p)^(1/p). p may have a gradient.
 
     By logarithms: 1e-6 to the power of 7 is 0 in float32, and the gradient of its root infinite.
 
     Args:
         weights: (B, 1, H, W), 0 or more, of any sum; all the same where all are 0.
     """
-    logs = x.clamp(min=LEARNED_FLOOR).log().flatten(2)
+    logs = x.clamp(min=FLOOR).log().flatten(2)
     shares = weights.clamp(min=torch.finfo(x.dtype).tiny).log().flatten(2)
     mean = torch.logsumexp(p * logs + shares, 2) - torch.logsumexp(shares, 2)
     return (mean / p).exp()
@@ -167,7 +173,7 @@ def _at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-_POOLINGS: dict[str, Callable[[Tensor, float | Tensor], Tensor]] = {
+_POOLINGS: dict[str, Callable[[Tensor, Any], Tensor]] = {
     "S": lambda x, p: spoc(x),
     "M": lambda x, p: mac(x),
     "G": gem,

@@ -1,24 +1,24 @@
 """Exact counts of a network, layer by layer, on the meta device: shapes only, no arithmetic.
 
-One multiply-accumulate (MAC) is two floating-point operations (FLOPs). Counted are convolutions
-and linear layers; everything else is listed by kind and number, never dropped in silence.
+One multiply-accumulate (MAC) is two floating-point operations (FLOPs). Counted are convolutions,
+linear layers and the products of attention; everything else is listed by kind and number, never
+dropped in silence.
 """
 
+import re
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from math import prod
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from cgdcli.config import DESCRIPTOR_NAMES, CGDConfig
-from cgdcli.model.backbones import STAGES
+from cgdcli.config import DESCRIPTOR_NAMES, RESNETS, CGDConfig
 from cgdcli.model.cgd import CGD, meta_model
+from cgdcli.profiling.watching import BYTES, IDLE, Watch, layer_of, parameters_of
 from cgdcli.reports import Counts, LayerProfile, StageProfile
 
-_BYTES = 4  # float32
+# How networks number their blocks.
+_NUMBERED = re.compile(r"\d+|encoder_layer_\d+|denselayer\d+")
 
 
 def count_network(config: CGDConfig) -> Counts:
@@ -26,8 +26,8 @@ def count_network(config: CGDConfig) -> Counts:
     model = meta_model(config).eval()
     layers, others = _layers(model)
     stages = _stages(layers, others)
-    total = _parameters(model)
-    classifier = _parameters(model.classifier) if model.classifier else 0
+    total = parameters_of(model)
+    classifier = parameters_of(model.classifier) if model.classifier else 0
     macs = sum(layer.macs for layer in layers)
     uncounted: Counter[str] = Counter()
     for stage in stages:
@@ -39,12 +39,12 @@ def count_network(config: CGDConfig) -> Counts:
         weight_bytes=sum(t.numel() * t.element_size() for t in model.state_dict().values()),
         macs=macs,
         flops=2 * macs,
-        backbone_macs=sum(stage.macs for stage in stages if stage.name in STAGES),
+        backbone_macs=sum(s.macs for s in stages if s.name in model.backbone.stage_names),
         activations=sum(layer.activations for layer in layers),
         stages=stages,
         layers=tuple(layers),
         uncounted=dict(uncounted),
-        thop=thop_figures(model, layers),
+        thop=thop_figures(model, layers) if config.backbone in RESNETS else {},
     )
 
 
@@ -54,10 +54,25 @@ def group_layers(layers: tuple[LayerProfile, ...], depth: int) -> list[LayerProf
         return list(layers)
     groups: dict[str, list[LayerProfile]] = {}
     for layer in layers:
-        parts = layer.name.split(".")
-        block = ".".join(parts[:3]) if parts[1].startswith("layer") else layer.name
-        groups.setdefault(layer.stage if depth == 1 else block, []).append(layer)
+        name = layer.stage if depth == 1 else _block(layer.name)
+        groups.setdefault(name, []).append(layer)
     return [_together(name, members) for name, members in groups.items()]
+
+
+def _block(name: str) -> str:
+    """The block that a layer is in: its name up to its first number and those that follow at once.
+
+    `backbone.layer1.0.conv1` is in `backbone.layer1.0`, `backbone.features.1.2.block.0` in
+    `backbone.features.1.2`; without a number it is `backbone.inception3a` or the like.
+    """
+    words = name.split(".")
+    places = [place for place, word in enumerate(words) if _NUMBERED.fullmatch(word)]
+    if not places:
+        return ".".join(words[:2])
+    last = places[0]
+    while last + 1 < len(words) and words[last + 1].isdigit():
+        last += 1
+    return ".".join(words[: last + 1])
 
 
 def thop_figures(model: CGD, layers: list[LayerProfile]) -> dict[str, int]:
@@ -87,15 +102,10 @@ def _layers(model: CGD) -> tuple[list[LayerProfile], dict[str, Counter[str]]]:
     """Every leaf that runs, in order, and by stage what runs besides modules."""
     config = model.config
     size = config.transform.image_size
-    x = torch.empty(1, 3, size, size, device="meta")
-    layers: list[LayerProfile] = []
-    others: dict[str, Counter[str]] = {}
+    watch = Watch(model.backbone)
+    x = watch.run(torch.empty(1, 3, size, size, device="meta"))
+    layers, others = watch.layers, watch.others
     with torch.inference_mode():
-        for name in STAGES:
-            with _watch(model, name, layers):
-                x = model.backbone.run_stage(name, x)
-            blocks = len(getattr(model.backbone, name)) if name != "stem" else 0
-            others[name] = Counter({"residual addition": blocks} if blocks else {})
         for i, letter in enumerate(config.descriptors):
             stage = f"branch {letter}"
             kind = f"pooling {DESCRIPTOR_NAMES[letter]}"
@@ -104,11 +114,11 @@ def _layers(model: CGD) -> tuple[list[LayerProfile], dict[str, Counter[str]]]:
             own = int(letter in model.exponents)
             layers.append(
                 LayerProfile(
-                    f"{stage}.pool", stage, kind, own, own * _BYTES, 0, 0, moved, shape, False
+                    f"{stage}.pool", stage, kind, own, own * BYTES, 0, 0, moved, shape, False
                 )
             )
             if model.branches:
-                layers.append(_layer(f"branches.{i}", stage, model.branches[i], shape))
+                layers.append(layer_of(f"branches.{i}", stage, model.branches[i], shape))
             before = config.head(i) == "whitening"
             others[stage] = Counter({"L2 normalization": 2 if before else 1})
         others["concatenation"] = Counter({"L2 normalization": 1})
@@ -116,67 +126,9 @@ def _layers(model: CGD) -> tuple[list[LayerProfile], dict[str, Counter[str]]]:
             for part in ("batch_norm", "linear"):
                 module = getattr(model.classifier, part)
                 layers.append(
-                    _layer(f"classifier.{part}", "classifier", module, (int(x.shape[1]),))
+                    layer_of(f"classifier.{part}", "classifier", module, (int(x.shape[1]),))
                 )
     return layers, others
-
-
-def _layer(
-    name: str, stage: str, module: nn.Module, inputs: tuple[int, ...], output: Tensor | None = None
-) -> LayerProfile:
-    """One leaf by its input's shape, and its output where it ran; a head's is known without."""
-    shape = inputs if output is None else tuple(int(n) for n in output.shape[1:])
-    if isinstance(module, nn.Linear):
-        shape = (module.out_features,)
-        macs = module.in_features * module.out_features
-    elif isinstance(module, nn.Conv2d):
-        assert output is not None
-        macs = convolution_macs(module, output)
-    else:
-        macs = 0
-    counted = isinstance(module, (nn.Conv2d, nn.Linear))
-    parameters = _parameters(module)
-    return LayerProfile(
-        name,
-        stage,
-        type(module).__name__,
-        parameters,
-        parameters * _BYTES,
-        macs,
-        prod(shape) if counted else 0,
-        prod(inputs) + prod(shape),
-        shape,
-        counted,
-    )
-
-
-def convolution_macs(module: nn.Conv2d, output: Tensor) -> int:
-    """Each output value takes one MAC per weight of its filter: C_in / groups x kernel area."""
-    kernel = prod(module.kernel_size)
-    return output[0].numel() * (module.in_channels // module.groups) * kernel
-
-
-@contextmanager
-def _watch(model: CGD, stage: str, layers: list[LayerProfile]) -> Iterator[None]:
-    """Hooks on the trunk's leaves that append what runs."""
-
-    def hook_of(name: str) -> Any:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            shape = tuple(int(n) for n in inputs[0].shape[1:])
-            layers.append(_layer(f"backbone.{name}", stage, module, shape, output))
-
-        return hook
-
-    handles = [
-        leaf.register_forward_hook(hook_of(name))
-        for name, leaf in model.backbone.named_modules()
-        if not list(leaf.children())
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _stages(
@@ -186,7 +138,7 @@ def _stages(
     for name in dict.fromkeys([layer.stage for layer in layers]):
         members = [layer for layer in layers if layer.stage == name]
         together = _together(name, members)
-        uncounted = Counter(layer.kind for layer in members if not layer.counted)
+        uncounted = Counter(x.kind for x in members if not (x.counted or x.kind in IDLE))
         uncounted.update(others.get(name, Counter()))
         stages.append(
             StageProfile(
@@ -220,7 +172,3 @@ def _together(name: str, members: list[LayerProfile]) -> LayerProfile:
         members[-1].output_shape,
         any(layer.counted for layer in members),
     )
-
-
-def _parameters(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from cgdcli.config import ProfileConfig
 from cgdcli.engines.torch_engine import torch_device
-from cgdcli.model.backbones import STAGES
 from cgdcli.model.cgd import CGD, normalize_pixels
 from cgdcli.profiling.latency import time_passes
 from cgdcli.profiling.lending import lent
 from cgdcli.reports import Counts, LayerProfile, MachinePeaks, StageSpeed
 
+# A trunk that does not run stage by stage.
+WHOLE = "trunk"
 _MATRIX = 2048
 _CHANNELS = 256
 _CONVOLVED = (8, _CHANNELS, 28, 28)
@@ -108,7 +109,8 @@ def _raised(peaks: MachinePeaks, achieved: dict[str, tuple[float, float]]) -> Ma
 
 @torch.inference_mode()
 def _stage_seconds(model: CGD, batch_size: int, config: ProfileConfig) -> dict[str, float]:
-    """Medians of each stage and branch by itself, on the output of the one before."""
+    """Medians of each stage and branch by itself, on the output of the one before; a trunk of
+    timm's runs as a whole."""
     device = torch_device(config.device)
     size = model.config.transform.image_size
     pixels = torch.full((batch_size, size, size, 3), 128, dtype=torch.uint8, device=device)
@@ -120,12 +122,19 @@ def _stage_seconds(model: CGD, batch_size: int, config: ProfileConfig) -> dict[s
 
     seconds: dict[str, float] = {}
     with lent(model, device):
-        for name in STAGES:
+        if not model.backbone.runs_in_stages:
+            seconds[WHOLE] = median(_whole(model, x))
+            x = model.backbone(x)
+        for name in model.backbone.stage_names if model.backbone.runs_in_stages else ():
             seconds[name] = median(_stage(model, name, x))
             x = model.backbone.run_stage(name, x)
         for i, letter in enumerate(model.config.descriptors):
             seconds[f"branch {letter}"] = median(_branch(model, i, letter, x))
     return seconds
+
+
+def _whole(model: CGD, x: Tensor) -> Callable[[], object]:
+    return lambda: model.backbone(x)
 
 
 def _stage(model: CGD, name: str, x: Tensor) -> Callable[[], object]:
@@ -138,7 +147,12 @@ def _branch(model: CGD, i: int, letter: str, x: Tensor) -> Callable[[], object]:
 
 def _work(name: str, counts: Counts, batch_size: int) -> tuple[int, int]:
     """FLOPs, and the bytes that a layer-by-layer run moves at least."""
-    members = [layer for layer in counts.layers if layer.stage == name]
+    heads = ("branch ", "classifier")
+    members = [
+        layer
+        for layer in counts.layers
+        if layer.stage == name or (name == WHOLE and not layer.stage.startswith(heads))
+    ]
     flops = 2 * batch_size * sum(layer.macs for layer in members)
     return flops, sum(_traffic(layer, batch_size) for layer in members)
 

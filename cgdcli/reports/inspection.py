@@ -30,7 +30,8 @@ class KeyEntry(Report):
     """One entry of a weights file.
 
     Attributes:
-        group: stem, layer1 to layer4, branches, exponents, classifier, profiler or other.
+        group: stem, layer1 to layer4, or backbone where it is no ResNet's; branches, exponents,
+            classifier, profiler or other.
         dtype: NumPy's word (`float32`; `bfloat16`), None for what is no tensor; so with `shape`.
         elements, bytes: 0 for what is no tensor.
         status: what a conversion makes of it: kept, renamed, dropped, unknown or clash; None in

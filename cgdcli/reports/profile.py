@@ -13,9 +13,11 @@ class LayerProfile(Report):
 
     Attributes:
         name: of the module, such as `backbone.layer1.0.conv1`.
-        stage: stem, layer1 ... layer4, branch S ..., classifier.
-        kind: of the module, such as Conv2d; `pooling` for a descriptor.
-        activations: output values of convolutions and linear layers, as fvcore and timm count.
+        stage: of the trunk (a ResNet's stem, layer1 ... layer4), branch S ..., classifier.
+        kind: of the module, such as Conv2d; `pooling` for a descriptor, `parameters` for what only
+            holds some.
+        activations: output values of convolutions, linear layers and products, as fvcore and timm
+            count.
         moved_values: inputs and outputs, once each.
         counted: whether its operations are in `macs`.
     """
@@ -52,11 +54,13 @@ class Counts(Report):
     Attributes:
         parameters: of the whole model; `embedding_parameters` + `classifier_parameters`.
         weight_bytes: of its whole `state_dict`.
-        macs: multiply-accumulates of convolutions and linear layers, whole model.
+        macs: multiply-accumulates of convolutions, linear layers and the products of attention,
+            whole model.
         flops: 2 x macs.
         activations: output values of those layers.
         uncounted: kinds of operation that are not in `macs`, with how often they run.
-        thop: what generations of the profiler thop print for this network, and the rule of each.
+        thop: what generations of the profiler thop print for this network, and the rule of each;
+            of ResNets alone.
     """
 
     parameters: int

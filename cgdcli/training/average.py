@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from cgdcli.model.cgd import CGD, meta_model
+from cgdcli.model.cgd import CGD, same_structure
 
 
 class WeightAverage:
@@ -40,6 +40,6 @@ class WeightAverage:
         """The averaged network, in eval mode; the model itself before anything was fed."""
         if not self.tensors:
             return self._model
-        averaged = meta_model(self._model.config)
+        averaged = same_structure(self._model)
         averaged.load_state_dict(self.tensors, strict=True, assign=True)
         return averaged.eval()

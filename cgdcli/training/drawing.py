@@ -8,9 +8,9 @@ import torch
 
 
 @contextmanager
-def drawing(seed: int, step: int, device: torch.device) -> Iterator[None]:
-    """Within it PyTorch draws by seed and step, on the CPU and on `device`; after it, as before."""
+def drawing(seeds: tuple[int, ...], device: torch.device) -> Iterator[None]:
+    """Within it PyTorch draws by these numbers, on the CPU and on `device`; after it, as before."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(int(np.random.SeedSequence((seed, step)).generate_state(1)[0]))
+        torch.manual_seed(int(np.random.SeedSequence(seeds).generate_state(1)[0]))
         yield

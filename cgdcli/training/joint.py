@@ -16,6 +16,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from cgdcli.errors import TrainingError
+
 
 def join(rows: Tensor, sizes: Sequence[int]) -> Tensor:
     """(b, ...) of every process to (B, ...), in order of rank, with gradient.
@@ -97,22 +99,63 @@ class JointBatchNorm2d(nn.BatchNorm2d):
         self.running_var.lerp_(variance.to(self.running_var.dtype), self.momentum)
 
 
+class _WithActivation:
+    """timm's BatchNorms with what follows them inside."""
+
+    drop: nn.Module
+    act: nn.Module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As timm.layers.BatchNormAct2d."""
+        return cast(Tensor, self.act(self.drop(super().forward(x))))  # type: ignore[misc]
+
+
+class _JointWithActivation(_WithActivation, JointBatchNorm2d):
+    pass
+
+
+class _SyncWithActivation(_WithActivation, nn.SyncBatchNorm):
+    pass
+
+
+_KINDS: dict[tuple[bool, bool], type[nn.Module]] = {
+    (False, False): JointBatchNorm2d,
+    (False, True): _JointWithActivation,
+    (True, False): nn.SyncBatchNorm,
+    (True, True): _SyncWithActivation,
+}
+
+
 def join_batch_norm(trunk: nn.Module, device: torch.device) -> None:
-    """Let every BatchNorm2d in `trunk` learn the statistics of all processes' pictures.
+    """Let every BatchNorm in `trunk` learn the statistics of all processes' pictures.
 
     Parameters and buffers stay the very same tensors, under the same names.
+
+    Raises:
+        TrainingError: the trunk has one of a kind for which that is not known.
     """
-    kind = nn.SyncBatchNorm if device.type == "cuda" else JointBatchNorm2d
     for name, norm in list(trunk.named_modules()):
-        if isinstance(norm, nn.BatchNorm2d):
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm):
+            activated = {child for child, _ in norm.named_children()} == {"drop", "act"}
+            if not isinstance(norm, nn.BatchNorm2d) or not (
+                activated or type(norm).forward is nn.BatchNorm2d.forward
+            ):
+                raise TrainingError(
+                    f"several processes cannot learn the statistics of {name}, a "
+                    f"{type(norm).__name__}, as one",
+                    hint="keep those of the weights (--batch-norm frozen), or train in one process",
+                )
             place, _, last = name.rpartition(".")
-            setattr(trunk.get_submodule(place), last, _as(kind, norm))
+            joint = _as(_KINDS[device.type == "cuda", activated], norm)
+            setattr(trunk.get_submodule(place), last, joint)
 
 
-def _as(kind: type[nn.SyncBatchNorm] | type[JointBatchNorm2d], norm: nn.BatchNorm2d) -> nn.Module:
-    joint = kind(norm.num_features, norm.eps, norm.momentum)
+def _as(kind: type[nn.Module], norm: nn.BatchNorm2d) -> nn.Module:
+    joint = kind(norm.num_features, norm.eps, norm.momentum, norm.affine)
     for name, parameter in norm.named_parameters():
         joint.register_parameter(name, parameter)
     for name, buffer in norm.named_buffers():
         joint.register_buffer(name, buffer)
+    for name, child in norm.named_children():
+        joint.add_module(name, child)
     return joint.train(norm.training)

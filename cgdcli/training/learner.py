@@ -12,6 +12,7 @@ from cgdcli.model.cgd import CGD, CGDOutput, freeze_batch_norm, normalize_pixels
 from cgdcli.training.average import WeightAverage
 from cgdcli.training.compiling import compiled, compiler_in_words
 from cgdcli.training.distributed import ALONE, Processes
+from cgdcli.training.drawing import drawing
 from cgdcli.training.joint import join, join_batch_norm
 from cgdcli.training.objective import Objective, StepLosses
 from cgdcli.training.schedule import make_optimizer, set_rates
@@ -85,7 +86,9 @@ class Learner:
         done = number / self.steps
         set_rates(self.optimizer, self.config, done)
         self.objective.begin_step(number, self.steps)
-        losses = self.losses(pixels, labels, resting=done < self.config.warm, sizes=sizes)
+        # Stochastic depth and dropout, for each process its own.
+        with drawing((self.config.seed, number, self.processes.rank), self.device):
+            losses = self.losses(pixels, labels, resting=done < self.config.warm, sizes=sizes)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(losses.total)
         if self.config.clip_norm:

@@ -72,7 +72,7 @@ class MetricLearningLoss(nn.Module):
         """Indices of pairs (4) or triplets (3) to learn from, no picture its own positive; None
         for all pairs of the batch."""
         if self.miner is not None:
-            with drawing(self.seed, self.step, embeddings.device):
+            with drawing((self.seed, self.step), embeddings.device):
                 found = self.miner(embeddings, labels, *references)
         elif references:
             found = _all_pairs(labels, references[1])

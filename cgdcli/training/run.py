@@ -49,7 +49,7 @@ def run_path(runs: Path, name: str | None, config: TrainConfig) -> Path:
         )
     _check_place(runs)
     started = time.strftime("%Y%m%d-%H%M%S")
-    run = runs / (name or f"{started}-{config.backbone}-{config.descriptors}")
+    run = runs / (name or f"{started}-{config.backbone.replace(':', '-')}-{config.descriptors}")
     if os.path.lexists(run):
         raise _exists(run)
     return run

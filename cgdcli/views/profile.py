@@ -109,18 +109,21 @@ def count_lines(report: ProfileReport) -> list[str]:
         f"{counts.classifier_parameters:,} are the classifier's (training only); "
         f"{bytes_text(counts.weight_bytes)} of weights",
         f"one multiply-accumulate (MAC) is two FLOPs; the backbone alone takes "
-        f"{giga(counts.backbone_macs)} MACs; activations are outputs of convolutions and linear "
-        "layers",
+        f"{giga(counts.backbone_macs)} MACs; activations are outputs of convolutions, linear "
+        "layers and products",
         f"not counted: {others}",
-        f"the profiler thop prints {thop_words(counts)}: it also counts BatchNorm values",
+        *thop_lines(counts),
         f"an index takes {bytes_text(report.index_bytes_per_million)} per million pictures",
     ]
 
 
-def thop_words(counts: Counts) -> str:
-    """Its early 2020 figure, which papers quote, and its newest."""
+def thop_lines(counts: Counts) -> list[str]:
+    """Its early 2020 figure, which papers quote, and its newest; of ResNets alone."""
+    if not counts.thop:
+        return []
     figures = list(counts.thop.values())
-    return f"{figures[2] / 1e9:.4g} G (2020) or {figures[3] / 1e9:.4g} G (newest)"
+    words = f"{figures[2] / 1e9:.4g} G (2020) or {figures[3] / 1e9:.4g} G (newest)"
+    return [f"the profiler thop prints {words}: it also counts BatchNorm values"]
 
 
 def latency_lines(report: ProfileReport) -> list[str]:

@@ -2,24 +2,27 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from torch import Tensor
 
-from cgdcli.config import Backbone
+from cgdcli.config.backbones import FAMILIES, RESNETS
 from cgdcli.errors import CheckpointError
+from cgdcli.model.torchvision_trunks import meta_trunk
+from cgdcli.weights.formats.torchvision_others import family_of
 
 # (blocks per layer, has a third convolution, shape of layer1.0.conv2.weight)
 _BACKBONES = {
-    ((2, 2, 2, 2), False, (64, 64, 3, 3)): Backbone.resnet18,
-    ((3, 4, 6, 3), False, (64, 64, 3, 3)): Backbone.resnet34,
-    ((3, 4, 6, 3), True, (64, 64, 3, 3)): Backbone.resnet50,
-    ((3, 4, 23, 3), True, (64, 64, 3, 3)): Backbone.resnet101,
-    ((3, 8, 36, 3), True, (64, 64, 3, 3)): Backbone.resnet152,
-    ((3, 4, 6, 3), True, (128, 4, 3, 3)): Backbone.resnext50_32x4d,
-    ((3, 4, 23, 3), True, (256, 8, 3, 3)): Backbone.resnext101_32x8d,
-    ((3, 4, 23, 3), True, (256, 4, 3, 3)): Backbone.resnext101_64x4d,
-    ((3, 4, 6, 3), True, (128, 128, 3, 3)): Backbone.wide_resnet50_2,
-    ((3, 4, 23, 3), True, (128, 128, 3, 3)): Backbone.wide_resnet101_2,
+    ((2, 2, 2, 2), False, (64, 64, 3, 3)): "resnet18",
+    ((3, 4, 6, 3), False, (64, 64, 3, 3)): "resnet34",
+    ((3, 4, 6, 3), True, (64, 64, 3, 3)): "resnet50",
+    ((3, 4, 23, 3), True, (64, 64, 3, 3)): "resnet101",
+    ((3, 8, 36, 3), True, (64, 64, 3, 3)): "resnet152",
+    ((3, 4, 6, 3), True, (128, 4, 3, 3)): "resnext50_32x4d",
+    ((3, 4, 23, 3), True, (256, 8, 3, 3)): "resnext101_32x8d",
+    ((3, 4, 23, 3), True, (256, 4, 3, 3)): "resnext101_64x4d",
+    ((3, 4, 6, 3), True, (128, 128, 3, 3)): "wide_resnet50_2",
+    ((3, 4, 23, 3), True, (128, 128, 3, 3)): "wide_resnet101_2",
 }
 
 
@@ -33,7 +36,7 @@ class Architecture:
         classes: outputs of the auxiliary classifier, 0 without one.
     """
 
-    backbone: Backbone
+    backbone: str
     branches: int
     embedding_dim: int | None
     classes: int
@@ -74,18 +77,45 @@ def read_architecture(tensors: Mapping[str, Tensor], what: str) -> Architecture:
     )
 
 
-def _backbone(shapes: Mapping[str, tuple[int, ...]], what: str) -> Backbone:
+def _backbone(shapes: Mapping[str, tuple[int, ...]], what: str) -> str:
+    trunk = {n.removeprefix("backbone."): s for n, s in shapes.items() if n.startswith("backbone.")}
+    family = family_of(trunk)
+    if family is not None:
+        candidates = FAMILIES[family] + (FAMILIES["AlexNet"] if family == "VGG" else ())
+        return _member(trunk, candidates, what)
     blocks = tuple(
-        len({name.split(".")[2] for name in shapes if name.startswith(f"backbone.layer{i}.")})
+        len({name.split(".")[1] for name in trunk if name.startswith(f"layer{i}.")})
         for i in range(1, 5)
     )
-    deep = "backbone.layer1.0.conv3.weight" in shapes
-    width = shapes.get("backbone.layer1.0.conv2.weight")
+    deep = "layer1.0.conv3.weight" in trunk
+    width = trunk.get("layer1.0.conv2.weight")
     backbone = _BACKBONES.get((blocks, deep, width))  # type: ignore[arg-type]
     if backbone is None:
         raise CheckpointError(
             f"the trunk in {what} has {blocks} blocks and layer1.0.conv2 of shape "
             f"{width}: none of torchvision's ResNets",
-            hint=f"known are {', '.join(Backbone)}",
+            hint=f"known are {', '.join(RESNETS)}",
         )
     return backbone
+
+
+@cache
+def _shapes(name: str) -> dict[str, tuple[int, ...]]:
+    return {n: tuple(t.shape) for n, t in meta_trunk(name).state_dict().items()}
+
+
+def _member(trunk: Mapping[str, tuple[int, ...]], candidates: tuple[str, ...], what: str) -> str:
+    """The network of a family that has these names and shapes."""
+    misfits: dict[str, list[str]] = {}
+    for name in candidates:
+        wanted = _shapes(name)
+        misfits[name] = [n for n in {**wanted, **trunk} if wanted.get(n) != trunk.get(n)]
+        if not misfits[name]:
+            return name
+    nearest = min(misfits, key=lambda name: len(misfits[name]))
+    entry = misfits[nearest][0]
+    raise CheckpointError(
+        f"the trunk in {what} is none of torchvision's {', '.join(candidates)}: the nearest, "
+        f"{nearest}, differs in {len(misfits[nearest])} entries, first {entry}",
+        hint="take whole weights of one of these, at the size of pictures they were published for",
+    )

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from cgdcli.config import CGDConfig
 from cgdcli.errors import CheckpointError, MismatchError
 from cgdcli.files import OnBytes, atomic_path
-from cgdcli.model.cgd import CGD, meta_model
+from cgdcli.model.cgd import CGD, empty_model
 from cgdcli.reports import ModelInfo
 from cgdcli.weights.header import (
     FORMAT,
@@ -74,7 +74,7 @@ class Checkpoint:
         Raises:
             CheckpointError: names or shapes differ from the config's network.
         """
-        model = meta_model(self.config)
+        model = empty_model(self.config)
         tensors = {name: _aligned(tensor) for name, tensor in self.tensors.items()}
         load_strictly(model, tensors, what, called)
         return model.eval()

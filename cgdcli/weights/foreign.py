@@ -24,6 +24,7 @@ from cgdcli.weights.formats.pml import PML
 from cgdcli.weights.formats.reference import REFERENCE
 from cgdcli.weights.formats.timm import TIMM
 from cgdcli.weights.formats.torchvision import TORCHVISION
+from cgdcli.weights.formats.torchvision_others import TORCHVISION_OTHERS
 from cgdcli.weights.reading import read_content
 from cgdcli.weights.wrappers import Unwrapped, join_pair, strip_prefixes, unwrap
 
@@ -35,10 +36,12 @@ FORMATS = (
     DEEP_IMAGE_RETRIEVAL,
     PML,
     OML,
+    TORCHVISION_OTHERS,
     REFERENCE,
     TIMM,
     TORCHVISION,
 )
+_TIMMS = "to begin from one of timm's: cgd train DATA --backbone timm:NAME --backbone-weights FILE"
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,9 @@ def read_foreign(path: Path) -> ForeignWeights:
     for name, why in weights.unknown.items():
         raise CheckpointError(
             f"`{path}` looks like {weights.format.name}, but its entry `{name}` is unknown: {why}",
-            hint="nothing is dropped unasked; see every entry: "
+            hint=_TIMMS
+            if weights.format is TIMM
+            else "nothing is dropped unasked; see every entry: "
             f"cgd convert-weights --plan '{path}'",
         )
     return weights
@@ -194,7 +199,7 @@ def _recognise(path: Path, names: set[str], beside: Mapping[str, Any]) -> Format
         shown = ", ".join(sorted(names)[:4]) or "no tensor at all"
         raise CheckpointError(
             f"`{path}` holds the weights of no network known here; its entries begin {shown}",
-            hint=f"known are {', '.join(form.name for form in FORMATS)}",
+            hint=f"known are {', '.join(form.name for form in FORMATS)}; {_TIMMS}",
         )
     return form
 

@@ -3,22 +3,28 @@
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from urllib.error import URLError
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
-from cgdcli.config import Backbone, pooled_config
+from cgdcli.config import TORCHVISION as NAMES
+from cgdcli.config import CGDConfig, is_timm, pooled_config
+from cgdcli.config.backbones import did_you_mean
 from cgdcli.errors import CheckpointError
-from cgdcli.model.backbones import imagenet_weights
-from cgdcli.model.cgd import CGD, meta_model
+from cgdcli.model.backbones import backbone_transform, imagenet_weights
+from cgdcli.model.cgd import CGD, empty_model
 from cgdcli.reports import ModelInfo
 from cgdcli.weights.checkpoint import load_checkpoint, load_strictly, model_fingerprint
-from cgdcli.weights.foreign import ForeignWeights, read_architecture, read_foreign
+from cgdcli.weights.foreign import read_architecture, read_foreign
 from cgdcli.weights.formats.torchvision import TORCHVISION
+from cgdcli.weights.formats.torchvision_others import TORCHVISION_OTHERS
 from cgdcli.weights.header import read_header
+from cgdcli.weights.timm_weights import download_timm_weights, timm_weights
 
 logger = logging.getLogger("cgdcli")
 
@@ -49,13 +55,14 @@ def load_model(source: str | Path | None = None, *, runs: Path = Path("runs")) -
         path = run_checkpoint(path)
     if path.is_file():
         return _logged(_load_file(path))
-    if str(source) in tuple(Backbone):
-        return _logged(_load_backbone(Backbone(str(source))))
+    if str(source) in NAMES or is_timm(str(source)):
+        return _logged(_load_backbone(str(source)))
     if path.is_dir():
         found = "is a folder without a checkpoint"
     else:
         found = "is neither a file, a run's folder nor a backbone known here"
-    raise CheckpointError(f"the model `{source}` {found}", hint=_WHAT_IS_A_MODEL)
+    hint = did_you_mean(str(source)) or _WHAT_IS_A_MODEL
+    raise CheckpointError(f"the model `{source}` {found}", hint=hint)
 
 
 def run_checkpoint(run: Path) -> Path:
@@ -83,28 +90,40 @@ def find_by_fingerprint(fingerprint: str, folders: list[Path]) -> Path | None:
     return None
 
 
-def read_backbone_weights(path: Path, backbone: Backbone) -> dict[str, Tensor]:
-    """The trunk of a weights file in torchvision's, the reference's or our names, any precision.
+def read_backbone_weights(path: Path, backbone: str, image_size: int) -> dict[str, Tensor]:
+    """The trunk of a weights file in its own, the reference's or our names, any precision.
+
+    Args:
+        image_size: of the network to fill; some of timm's are of one size.
 
     Raises:
         CheckpointError: the file is unreadable, or of another backbone.
     """
-    weights = read_foreign(path)
-    found = read_architecture(weights).backbone
-    if found is not backbone:
+    own = _own_config(path)
+    if is_timm(backbone) and (own is None or own.backbone == backbone):
+        return timm_weights(path, backbone, image_size)
+    if own is None:
+        weights = read_foreign(path)
+        found, tensors = read_architecture(weights).backbone, weights.tensors
+    else:
+        found, tensors = own.backbone, load_file(path)
+    if found != backbone:
         raise CheckpointError(
-            f"`{path}` holds a {found}; the network to train is a {backbone}",
-            hint=f"train with --backbone {found}, or give weights of a {backbone}",
+            f"`{path}` holds the weights of {found}; the network to train is {backbone}",
+            hint=f"train with --backbone {found}, or give weights of {backbone}",
         )
-    return _trunk(weights)
+    return _trunk(tensors)
 
 
-def download_backbone_weights(backbone: Backbone) -> dict[str, Tensor]:
-    """torchvision's IMAGENET1K_V1 weights, from its cache or its server; says size and place.
+def download_backbone_weights(backbone: str, image_size: int) -> dict[str, Tensor]:
+    """torchvision's first ImageNet weights, or timm's default ones, from their cache or server;
+    says size and place.
 
     Raises:
         CheckpointError: there is no network and no cached file.
     """
+    if is_timm(backbone):
+        return download_timm_weights(backbone, image_size)
     weights = imagenet_weights(backbone)
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     target = folder / Path(weights.url).name
@@ -122,7 +141,7 @@ def download_backbone_weights(backbone: Backbone) -> dict[str, Tensor]:
                 "--backbone-weights FILE for `train`, --model FILE elsewhere",
             ) from error
     try:
-        return read_backbone_weights(target, backbone)
+        return read_backbone_weights(target, backbone, image_size)
     except CheckpointError as error:
         raise CheckpointError(error.what, hint=f"remove `{target}` to download it again") from error
 
@@ -159,22 +178,31 @@ def _load_file(path: Path) -> CGD:
         model.info = info
         return model
     weights = read_foreign(path)
-    if weights.format is not TORCHVISION:
+    if weights.format not in (TORCHVISION, TORCHVISION_OTHERS):
         raise CheckpointError(
             f"`{path}` is in the format of {weights.format.name}, which leaves things unsaid",
             hint=f"convert it first: cgd convert-weights '{path}'",
         )
-    return _pooled_model(read_architecture(weights).backbone, lambda: _trunk(weights), path)
+    return _pooled_model(
+        _pooled(read_architecture(weights).backbone), lambda: _trunk(weights.tensors), path
+    )
 
 
-def _load_backbone(backbone: Backbone) -> CGD:
-    return _pooled_model(backbone, lambda: download_backbone_weights(backbone), backbone.value)
+def _load_backbone(backbone: str) -> CGD:
+    config = _pooled(backbone)
+    size = config.transform.image_size
+    return _pooled_model(config, lambda: download_backbone_weights(backbone, size), backbone)
+
+
+def _pooled(backbone: str) -> CGDConfig:
+    """Its pooled descriptors, pictures prepared as for its published weights."""
+    return replace(pooled_config(backbone), transform=backbone_transform(backbone))
 
 
 def _pooled_model(
-    backbone: Backbone, read: Callable[[], dict[str, Tensor]], source: str | Path
+    config: CGDConfig, read: Callable[[], dict[str, Tensor]], source: str | Path
 ) -> CGD:
-    model = meta_model(pooled_config(backbone))
+    model = empty_model(config)
     load_strictly(model.backbone, read(), f"the weights of `{source}`")
     model.info = ModelInfo(
         str(source),
@@ -185,9 +213,17 @@ def _pooled_model(
     return model.eval()
 
 
-def _trunk(weights: ForeignWeights) -> dict[str, Tensor]:
+def _own_config(path: Path) -> CGDConfig | None:
+    """The config of one of our files; None for any other."""
+    if path.suffix != ".safetensors":
+        return None
+    header = read_header(path)
+    return None if header.metadata is None else header.config()
+
+
+def _trunk(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {
         name.removeprefix("backbone."): value
-        for name, value in weights.tensors.items()
+        for name, value in tensors.items()
         if name.startswith("backbone.")
     }

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from cgdcli.config import Backbone, CGDConfig
+from cgdcli.config import CGDConfig
 from cgdcli.model.cgd import CGD
 from cgdcli.weights.formats.reference import REFERENCE
 
@@ -38,7 +38,7 @@ sys.exit(code)
 
 def reference_state(classes: int) -> dict[str, torch.Tensor]:
     """A ResNet-50 CGD under the reference's names."""
-    config = CGDConfig(Backbone.resnet50, embedding_dim=1536, classes=classes)
+    config = CGDConfig("resnet50", embedding_dim=1536, classes=classes)
     return {
         str(REFERENCE.name_there(name)): value for name, value in CGD(config).state_dict().items()
     }

@@ -68,7 +68,7 @@ def test_no_command_shows_the_help_and_is_no_error(cgd):
         (["search", "q.jpg", "--index", "f.npy", "-k", "0"], "0"),
         (["search", "q.jpg", "--index", "f.npy", "-k", "many"], "many"),
         (["embed", "imgs", "-o", "f.npy", "--device", "tpu"], "tpu"),
-        (["train", "data", "--backbone", "vgg16"], "vgg16"),
+        (["train", "data", "--backbone", "vgg61"], "vgg61"),
         (["train", "data", "--epochs", "0"], "--epochs 0"),
         (["train", "data", "--learning-rate", "nan"], "nan"),
         (["train", "data", "--batch-size", "4", "--per-class", "8"], "8"),

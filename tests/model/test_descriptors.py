@@ -265,3 +265,22 @@ def test_gradient_is_the_numerical_one(letter):
 def test_unknown_letter_is_a_key_error():
     with pytest.raises(KeyError):
         pool(torch.zeros(1, 1, 1, 1), "X")
+
+
+@pytest.mark.parametrize("letter", ["G", "W"])
+def test_on_a_signed_map_the_clamped_mean_has_bounded_gradients(letter):
+    """Where values above and below 0 cancel, the cube root's slope has no bound."""
+    x = torch.tensor([[[[1.0, -1.0 + 1e-6], [0.5, -0.5]]]])
+    found = {}
+    for clamped in (False, True):
+        at = x.clone().requires_grad_()
+        pool(at, letter, clamped=clamped).sum().backward()
+        found[clamped] = at.grad.abs().max().item()
+    assert found[True] <= 1
+    assert letter == "W" or found[False] > 1000
+
+
+@pytest.mark.parametrize("letter", ["G", "W"])
+def test_of_a_map_above_zero_the_clamped_mean_is_the_usual_one(letter):
+    x = torch.rand(2, 3, 4, 5, generator=torch.Generator().manual_seed(0)) + 0.01
+    assert torch.allclose(pool(x, letter, clamped=True), pool(x, letter), rtol=1e-5)

@@ -21,7 +21,7 @@ from cgdcli.conversion import convert_weights, export_weights
 from cgdcli.errors import ConfigError, MismatchError
 from cgdcli.inspection import inspect_file
 from cgdcli.model.cgd import CGD, meta_model
-from cgdcli.model.descriptors import LEARNED_FLOOR, pool, spatial_weights
+from cgdcli.model.descriptors import FLOOR, pool, spatial_weights
 from cgdcli.profiling.counting import count_network
 from cgdcli.training.learner import Learner
 from cgdcli.weights.checkpoint import Checkpoint
@@ -42,7 +42,7 @@ def maps(dtype=torch.float64):
 
 
 def naive(x, p, weights):
-    clamped = np.maximum(x.numpy(), LEARNED_FLOOR)
+    clamped = np.maximum(x.numpy(), FLOOR)
     shares = weights.numpy() / weights.numpy().sum((2, 3), keepdims=True)
     return ((clamped**p) * shares).sum((2, 3)) ** (1 / p)
 
@@ -83,7 +83,7 @@ def test_gradients_are_finite_at_dead_channels_and_at_large_values(letter, p, sc
     value = pool(x, letter, p=exponent)
     value.sum().backward()
     assert value.isfinite().all() and x.grad.isfinite().all() and exponent.grad.isfinite()
-    assert torch.allclose(value[:, 0], torch.tensor(LEARNED_FLOOR), rtol=1e-4)
+    assert torch.allclose(value[:, 0], torch.tensor(FLOOR), rtol=1e-4)
     assert not x.grad[:, 0].any()
 
 

@@ -8,10 +8,18 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from cgdcli.config import DESCRIPTOR_NAMES, Backbone, CGDConfig, Head, StrideMode, Transform
-from cgdcli.model.backbones import STAGES, imagenet_weights
+from cgdcli.config import (
+    DESCRIPTOR_NAMES,
+    RESNETS,
+    CGDConfig,
+    Head,
+    StrideMode,
+    Transform,
+)
+from cgdcli.model.backbones import STAGES, backbone_transform, imagenet_weights
 from cgdcli.model.cgd import CGD, meta_model
-from cgdcli.profiling.counting import count_network, group_layers
+from cgdcli.model.torchvision_trunks import torchvision_network
+from cgdcli.profiling.counting import _block, count_network, group_layers
 
 # Of each network: blocks by stage, bottlenecks or not, groups, width of a group (He et al. 2016,
 # Xie et al. 2017, Zagoruyko & Komodakis 2016).
@@ -70,7 +78,7 @@ def by_hand(name, stride, size):
 def small(name, stride=StrideMode.layer3, letters="SG", dim=None, classes=0, size=64):
     dim = 8 * len(letters) if dim is None else dim
     transform = Transform(image_size=size)
-    return CGDConfig(Backbone(name), stride, letters, dim or None, classes, transform=transform)
+    return CGDConfig(name, stride, letters, dim or None, classes, transform=transform)
 
 
 @pytest.mark.parametrize("size", [224, 97])
@@ -84,13 +92,13 @@ def test_every_backbone_by_hand(name, stride, size):
 
 
 def test_the_table_above_has_every_backbone():
-    assert set(ARCHITECTURES) == set(Backbone)
+    assert set(ARCHITECTURES) == set(RESNETS)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_as_torchvision_publishes(name):
     """Its `_ops` are billions of MACs at 224 px, its `num_params` include the classifier fc."""
-    meta = imagenet_weights(Backbone(name)).meta
+    meta = imagenet_weights(name).meta
     counts = count_network(small(name, StrideMode.standard, dim=0, size=224))
     channels = counts.stages[5].output_shape[0]
     fc = channels * 1000
@@ -160,6 +168,100 @@ def test_flops_are_what_pytorch_counts(config):
     assert counts.parameters == sum(p.numel() for p in model.parameters())
     state = model.state_dict().values()
     assert counts.weight_bytes == sum(t.numel() * t.element_size() for t in state)
+
+
+# What has arithmetic of its own, and, in the slow test, the other ways of being built. (All 80 were
+# compared once; within a family they differ in widths and depths alone.)
+FAMILY_MEMBERS = (
+    *("efficientnet_b0", "convnext_tiny", "vit_b_32", "swin_t", "swin_v2_t", "googlenet"),
+)
+OTHER_WAYS = (
+    *("vgg11_bn", "squeezenet1_1", "inception_v3", "mobilenet_v3_small", "regnet_y_400mf"),
+    *("shufflenet_v2_x0_5", "densenet121", "maxvit_t"),
+)
+
+
+def check_counts(name):
+    """By PyTorch's own counter on the same trunk, and by what torchvision publishes: billions of
+    MACs and parameters of the whole network, its classifier included."""
+    transform = backbone_transform(name)
+    config = CGDConfig(name, StrideMode.standard, "S", None, transform=transform)
+    counts = count_network(config)
+    size, trunk = transform.image_size, meta_model(config).backbone.eval()
+    with torch.device("meta"):
+        network = torchvision_network(name, size).eval()
+        images = torch.empty(1, 3, size, size)
+    own, whole = FlopCounterMode(display=False), FlopCounterMode(display=False)
+    with torch.no_grad():
+        with own:
+            trunk(images)
+        with whole:
+            network(images)
+    assert counts.flops == 2 * counts.backbone_macs == own.get_total_flops()
+    assert counts.parameters == sum(p.numel() for p in trunk.parameters())
+    assert counts.parameters == sum(stage.parameters for stage in counts.stages)
+    head = (whole.get_total_flops() - own.get_total_flops()) / 2
+    published = imagenet_weights(name).meta["_ops"]
+    assert (counts.macs + head) / 1e9 == pytest.approx(published, abs=2e-3)
+
+
+@pytest.mark.parametrize("name", FAMILY_MEMBERS)
+def test_other_families_as_pytorch_counts_and_torchvision_publishes(name):
+    check_counts(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OTHER_WAYS)
+def test_other_ways_of_being_built_as_pytorch_counts_and_torchvision_publishes(name):
+    check_counts(name)
+
+
+def test_attention_and_lone_parameters_are_counted():
+    config = CGDConfig("vit_b_32", StrideMode.standard, "S", None)
+    layers = {layer.name: layer for layer in count_network(config).layers}
+    attention = layers["backbone.encoder.layers.encoder_layer_0.self_attention"]
+    tokens, width = 50, 768
+    # Three projections and one back, then two products of tokens with tokens.
+    assert attention.macs == 4 * tokens * width**2 + 2 * tokens**2 * width
+    assert attention.parameters == 4 * width * (width + 1) and attention.counted
+    lone = layers["backbone.class_token"]
+    assert (lone.kind, lone.parameters, lone.macs) == ("parameters", width, 0)
+    assert "parameters" not in count_network(config).uncounted
+
+
+@pytest.mark.parametrize("name", ["edgenext_xx_small", "xcit_nano_12_p16_224"])
+def test_modules_that_are_asked_for_positions_of_a_size_are_counted(name):
+    """What they are given is no map."""
+    pytest.importorskip("timm")
+    config = CGDConfig(f"timm:{name}", StrideMode.standard, "S", None, transform=Transform(64))
+    counts = count_network(config)
+    trunk = meta_model(config).backbone
+    assert sum(x.parameters for x in counts.layers) == sum(p.numel() for p in trunk.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "block"),
+    [
+        ("backbone.conv1", "backbone.conv1"),
+        ("backbone.layer1.0.conv1", "backbone.layer1.0"),
+        ("backbone.features.3.1.block.2.fc1", "backbone.features.3.1"),
+        ("backbone.stages.1.blocks.0.conv_dw", "backbone.stages.1"),
+        (
+            "backbone.encoder.layers.encoder_layer_3.mlp.0",
+            "backbone.encoder.layers.encoder_layer_3",
+        ),
+        (
+            "backbone.features.denseblock1.denselayer2.conv1",
+            "backbone.features.denseblock1.denselayer2",
+        ),
+        ("backbone.inception3a.branch2.0.conv", "backbone.inception3a.branch2.0"),
+        ("backbone.Mixed_5b.branch1x1.conv", "backbone.Mixed_5b"),
+        ("branches.0", "branches.0"),
+        ("classifier.linear", "classifier.linear"),
+    ],
+)
+def test_the_block_that_a_layer_is_in(name, block):
+    assert _block(name) == block
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from cgdcli import CGD, CGDConfig, ProfileConfig, Transform, profile_model
+from cgdcli.config import StrideMode
 from cgdcli.profiling.counting import count_network
 from cgdcli.profiling.machine import _raised, limit, machine_peaks, measure_roofline
 from cgdcli.reports import MachinePeaks
@@ -81,3 +82,20 @@ def test_a_live_model_keeps_its_mode_and_place():
     measure_roofline(model, count_network(CONFIG), 1, ProfileConfig(repeats=1))
     assert all(module.training for module in model.modules())
     assert all(p.device.type == "cpu" and p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "stages"),
+    [
+        ("shufflenet_v2_x0_5", ["stem", "stage1", "stage2", "stage3", "stage4"]),
+        ("timm:test_vit", ["trunk"]),  # timm's run as a whole
+    ],
+)
+def test_other_backbones_have_stages_of_their_own(monkeypatch, name, stages):
+    monkeypatch.setattr("cgdcli.profiling.machine.machine_peaks", lambda config: PEAKS)
+    config = CGDConfig(name, StrideMode.standard, "S", 16, transform=Transform(image_size=64))
+    counts = count_network(config)
+    _, speeds = measure_roofline(CGD(config).eval(), counts, 2, QUICK)
+    assert [speed.name for speed in speeds] == [*stages, "branch S"]
+    assert sum(speed.flops for speed in speeds) == 2 * counts.flops
+    assert all(speed.traffic_bytes > 0 for speed in speeds)

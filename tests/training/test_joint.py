@@ -9,10 +9,13 @@ import torch
 from gang import gang
 from torch import nn
 
-from cgdcli.config import BatchNorm, CGDConfig, Precision, TrainConfig, Transform
+from cgdcli.config import BatchNorm, CGDConfig, Precision, StrideMode, TrainConfig, Transform
+from cgdcli.errors import TrainingError
+from cgdcli.model.backbones import make_trunk
 from cgdcli.model.cgd import CGD
 from cgdcli.training import learner as module
 from cgdcli.training.distributed import ALONE, joined
+from cgdcli.training.joint import join_batch_norm
 from cgdcli.training.learner import Learner
 from cgdcli.training.objective import FIGURES
 
@@ -165,3 +168,33 @@ def test_losses_and_gradients_are_those_of_one_process(many, precision, case):
 def test_every_process_finds_the_very_same(many):
     for run in many[0]:
         assert len({answers[run][1] for answers in many}) == 1, run
+
+
+def in_a_timm_process():
+    """Map and statistics of this process's part of a batch, with norms that are joined."""
+    torch.manual_seed(0)
+    trunk = make_trunk("timm:test_efficientnet", StrideMode.standard, 32).double().train()
+    images = torch.randn(8, 3, 32, 32, dtype=torch.float64)
+    with joined() as processes:
+        if not processes.alone:
+            join_batch_norm(trunk, torch.device("cpu"))
+        part = trunk(images[list(processes.part(len(images)))])
+    return part.detach(), dict(trunk.named_buffers()), list(trunk.state_dict())
+
+
+def test_norms_of_timms_own_kind_keep_their_activation(tmp_path):
+    """They hold what follows them; a plain norm in their place would leave it out."""
+    pytest.importorskip("timm")
+    one, other = gang(2, in_a_timm_process, tmp_path)
+    wanted, statistics, names = in_a_timm_process()
+    assert torch.allclose(torch.cat([one[0], other[0]]), wanted, rtol=1e-9, atol=1e-12)
+    for found in (one, other):
+        assert found[2] == names
+        assert all(torch.allclose(found[1][n], t, rtol=1e-9) for n, t in statistics.items())
+
+
+def test_a_norm_that_cannot_be_joined_is_refused():
+    trunk = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    with pytest.raises(TrainingError, match="of 1, a BatchNorm1d") as caught:
+        join_batch_norm(trunk, torch.device("cpu"))
+    assert "--batch-norm frozen" in caught.value.hint

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from cgdcli.config import (
-    Backbone,
     Cache,
     Dataset,
     Device,
@@ -38,7 +37,7 @@ from cgdcli.training.run import (
 
 ODD = TrainConfig(
     recipe=Recipe.reference,
-    backbone=Backbone.wide_resnet50_2,
+    backbone="wide_resnet50_2",
     stride=StrideMode.layer4,
     descriptors="WRC",
     embedding_dim=48,

@@ -13,7 +13,7 @@ from reference import checkpoints
 from safetensors.torch import save_file
 from torch import nn
 
-from cgdcli.config import Backbone, CGDConfig
+from cgdcli.config import RESNETS, CGDConfig
 from cgdcli.errors import CheckpointError
 from cgdcli.model.cgd import meta_model
 from cgdcli.weights.foreign import ForeignWeights, read_architecture, read_foreign
@@ -243,7 +243,7 @@ def weights_of(tensors):
 
 @settings(max_examples=15, deadline=None)
 @given(
-    st.sampled_from(list(Backbone)),
+    st.sampled_from(list(RESNETS)),
     st.permutations("SMGRCW").flatmap(lambda p: st.integers(0, 6).map(lambda n: "".join(p[:n]))),
     st.integers(1, 40),
     st.integers(0, 30),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from cgdcli.config import CGDConfig, StrideMode, Transform
+from cgdcli.config import RESNETS, CGDConfig, StrideMode, Transform
 from cgdcli.weights.formats import Beside, Facts, Format, Names, Rule
 
 # Its command line shortens one name.
@@ -81,7 +81,9 @@ def _facts(tensors: Mapping[str, Tensor], beside: Beside) -> Facts:
 
 def _cannot_say(config: CGDConfig) -> list[str]:
     problems = []
-    if config.stride is not StrideMode.layer3:
+    if config.backbone not in RESNETS:
+        problems.append(f"backbone {config.backbone}; it has ResNets")
+    elif config.stride is not StrideMode.layer3:
         problems.append(f"stride {config.stride}; it has layer3 alone")
     other = [letter for letter in config.descriptors if letter not in "SMG"]
     if other:

@@ -34,7 +34,7 @@ TORCHVISION = Format(
     read_facts=_facts,
     backward=(Rule(r"backbone\.(.+)", r"\1"),),
     left_out=(
-        Rule(r"(?:branches|exponents)\..+", why="a ResNet there ends with its map"),
+        Rule(r"(?:branches|exponents)\..+", why="the network there ends with its map"),
         Rule(r"classifier\..+", why="only for training"),
     ),
 )

@@ -1,0 +1,60 @@
+"""The network that a run begins with."""
+
+import logging
+
+import pytest
+import torch
+
+from cgdcli.config import StrideMode, TrainConfig, Transform
+from cgdcli.errors import CheckpointError
+from cgdcli.model.backbones import make_trunk
+from cgdcli.training.beginning import initial_model
+
+pytest.importorskip("timm")
+
+
+def weights(tmp_path, name):
+    torch.manual_seed(4)
+    trunk = make_trunk(name, StrideMode.standard, 64)
+    torch.save(trunk.state_dict(), tmp_path / "w.pth")
+    return tmp_path / "w.pth", trunk.state_dict()
+
+
+def config(name, file, **settings):
+    return TrainConfig(
+        backbone=name, backbone_weights=str(file), image_size=64, embedding_dim=8, **settings
+    )
+
+
+@pytest.mark.parametrize("name", ["timm:test_vit", "shufflenet_v2_x0_5"])
+def test_it_has_the_weights_and_the_transform_of_its_backbone(tmp_path, name):
+    file, state = weights(tmp_path, name)
+    model = initial_model(config(name, file), 3)
+    found = model.backbone.state_dict()
+    assert all(torch.equal(found[n], t) for n, t in state.items())
+    half = (0.5, 0.5, 0.5)
+    wanted = Transform(64, half, half) if name == "timm:test_vit" else Transform(64)
+    assert model.config.transform == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "said"),
+    [
+        ("timm:test_vit", 1e-3, True),
+        ("timm:test_vit", 1e-4, False),
+        ("timm:test_resnet", 1e-3, False),
+    ],
+)
+def test_a_rate_for_resnets_is_said_to_be_high_for_what_has_no_batch_norm(
+    tmp_path, caplog, monkeypatch, name, rate, said
+):
+    monkeypatch.setattr(logging.getLogger("cgdcli"), "propagate", True)
+    file, _ = weights(tmp_path, name)
+    with caplog.at_level(logging.WARNING, logger="cgdcli"):
+        initial_model(config(name, file, learning_rate=rate), 3)
+    assert ("has no BatchNorm" in caplog.text) is said
+
+
+def test_a_file_that_is_not_there_is_said(tmp_path):
+    with pytest.raises(CheckpointError, match="is not a file"):
+        initial_model(config("resnet18", tmp_path / "no.pth"), 3)
