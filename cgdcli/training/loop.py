@@ -51,6 +51,7 @@ from cgdcli.training.reporting import (
     before_training,
     diverged,
     epoch_report,
+    share_left,
     step_report,
 )
 from cgdcli.training.resuming import (
@@ -427,10 +428,10 @@ class Trainer:
         """Expected seconds to the end by this epoch's pace; None while it is too early to say."""
         if step < min(STEPS_BEFORE_A_FORECAST, self.batches.steps):
             return None
-        last = self.choices.epochs
-        steps = self.batches.steps - step + (last - epoch) * self.batches.steps
+        last, first = self.choices.epochs, (epoch - 1) * self.batches.steps
+        share = share_left(first, first + step, last * self.batches.steps, self.config.warm)
         judged = sum(is_judged(e, last, self.config.evaluations) for e in range(epoch, last + 1))
-        return steps * elapsed / step + judged * self.progress.evaluation_seconds
+        return elapsed * share + judged * self.progress.evaluation_seconds
 
     def _diverged(self, epoch: int, step: int) -> CGDError:
         return self.processes.agreed(diverged(self.run, epoch, step, self.learner.rate()))

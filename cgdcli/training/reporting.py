@@ -9,6 +9,22 @@ from cgdcli.reports import EpochReport, RecallReport, StepReport
 from cgdcli.training.objective import FIGURES
 
 STEPS_BEFORE_A_FORECAST = 20
+# A step with the backbone at rest is its forward pass, any other about three of them; measured on
+# ResNet-18 at 112 px, two cores, bf16: 630 and 185 pictures a second.
+_AT_REST = 1 / 3
+
+
+def share_left(first: int, now: int, total: int, warm: float) -> float:
+    """What the steps after the first `now` of `total` cost, in times those from `first` to `now`.
+
+    Args:
+        warm: share of the run whose steps leave the backbone at rest, and so cost less.
+    """
+
+    def cost(steps: int) -> float:
+        return steps - (1 - _AT_REST) * min(steps, warm * total)
+
+    return (cost(total) - cost(now)) / (cost(now) - cost(first))
 
 
 def before_training(epochs: int, learning_rate: float, judged: RecallReport) -> EpochReport:
