@@ -6,12 +6,10 @@ from torch import Tensor
 
 from cgdcli.errors import TrainingError
 from cgdcli.reports import EpochReport, RecallReport, StepReport
+from cgdcli.training.choices import FORWARD_ALONE
 from cgdcli.training.objective import FIGURES
 
 STEPS_BEFORE_A_FORECAST = 20
-# A step with the backbone at rest is its forward pass, any other about three of them; measured on
-# ResNet-18 at 112 px, two cores, bf16: 630 and 185 pictures a second.
-_AT_REST = 1 / 3
 
 
 def share_left(first: int, now: int, total: int, warm: float) -> float:
@@ -22,7 +20,7 @@ def share_left(first: int, now: int, total: int, warm: float) -> float:
     """
 
     def cost(steps: int) -> float:
-        return steps - (1 - _AT_REST) * min(steps, warm * total)
+        return steps - (1 - FORWARD_ALONE) * min(steps, warm * total)
 
     return (cost(total) - cost(now)) / (cost(now) - cost(first))
 

@@ -38,9 +38,10 @@ def test_what_is_asked_for_is_not_measured(monkeypatch, precision):
 
 @pytest.mark.parametrize(
     ("minutes", "seconds", "epochs", "steps"),
-    [(10, 1.0, 55, 10), (1, 1.0, 5, 10), (0.1, 1.0, 1, 5), (1, 100.0, 1, 2)],
+    [(10, 1.0, 57, 10), (1, 1.0, 5, 10), (0.1, 1.0, 1, 5), (1, 100.0, 1, 2)],
 )
 def test_the_schedule_fits_the_time(monkeypatch, minutes, seconds, epochs, steps):
+    """92 % of it for the steps, of which a twentieth cost a third."""
     monkeypatch.setattr(module, "step_seconds", lambda *_: seconds)
     config = TrainConfig(**SMALL, minutes=minutes, evaluations=1, precision=Precision.fp32)
     found = choose(CGD(NETWORK), config, 4, 10, 0)
