@@ -6,13 +6,17 @@ order.
 """
 
 import contextlib
+import functools
+import itertools
 import socket
 import time
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from cgdcli.errors import CGDError, ConfigError, TrainingError
 from cgdcli.launch import Launch, launch, local_rank
@@ -153,6 +157,7 @@ class Processes:
 
 
 ALONE = Processes(Launch())
+_RUNS = itertools.count()
 
 
 @contextlib.contextmanager
@@ -189,11 +194,20 @@ def joined() -> Iterator[Processes]:
             dist.destroy_process_group()
 
 
+@functools.cache
+def _meeting_point(rank: int, world: int) -> Store:
+    """One for all runs of a process: a second one at the same port might still be answered by the
+    first, of a process that is about to close it."""
+    store, _, _ = next(rendezvous("env://", rank, world))
+    return cast(Store, store)
+
+
 def _join(launched: Launch) -> None:
     # Both, whatever the device: what is counted and said goes by the CPU.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
-        dist.init_process_group(backend, rank=launched.rank, world_size=launched.world)
+        store = PrefixStore(f"run {next(_RUNS)}", _meeting_point(launched.rank, launched.world))
+        dist.init_process_group(backend, store=store, rank=launched.rank, world_size=launched.world)
     except (RuntimeError, ValueError) as error:
         raise TrainingError(
             f"the {launched.world} processes do not find each other: {str(error).splitlines()[0]}",

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import random
 import socket
 
 import torch
@@ -12,9 +13,16 @@ CONTEXT.set_forkserver_preload(["torch", "torchvision", "cgdcli.training.loop"])
 
 
 def free_port():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
+    """Below the ports that the system hands out by itself: a process of another test that asks for
+    any port cannot get this one before rank 0 has it."""
+    while True:
+        port = random.SystemRandom().randrange(15_000, 30_000)
+        with socket.socket() as taken:
+            try:
+                taken.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def environment(rank, size, port):
