@@ -48,7 +48,8 @@ class TrainDisplay:
         self._live = Live(
             get_renderable=lambda: live_view(state),
             console=self.output.stderr,
-            # By `_take_up`: a thread that draws would come between a line's codes and its text.
+            # `_take_up` draws: what begins is then shown at once, however short it is, and nothing
+            # is drawn from a thread between two reports, when nothing has changed.
             auto_refresh=False,
             transient=True,
             redirect_stdout=False,
