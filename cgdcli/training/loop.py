@@ -1,11 +1,9 @@
 """Job: train a CGD. `train` runs it; `Trainer.reports` is the same, step by step."""
 
 import contextlib
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +15,7 @@ from cgdcli.datasets.findings import ready_to_train
 from cgdcli.datasets.reading import TrainingData, read_training_data
 from cgdcli.engines.torch_engine import torch_device
 from cgdcli.errors import CGDError, CheckpointError, ConfigError, TrainingError
-from cgdcli.files import write_text, writer_lock
-from cgdcli.images.filestore import remove_stores
-from cgdcli.judging.report import finish_run
+from cgdcli.files import writer_lock
 from cgdcli.model.cgd import CGD
 from cgdcli.reports import (
     EpochReport,
@@ -33,6 +29,7 @@ from cgdcli.training.beginning import initial_model
 from cgdcli.training.board import check_tensorboard
 from cgdcli.training.choices import Choices, decide
 from cgdcli.training.distributed import ALONE, Processes, joined
+from cgdcli.training.ending import end_run
 from cgdcli.training.judge import Judge
 from cgdcli.training.keeping import (
     Keeper,
@@ -73,8 +70,7 @@ from cgdcli.training.run import (
     write_settings,
 )
 from cgdcli.training.sampler import ClassBatches
-from cgdcli.training.watching import is_judged, warn_if_worse, warn_of_collapse
-from cgdcli.weights.loading import RESULT_FILE, run_checkpoint
+from cgdcli.training.watching import is_judged, warn_of_collapse
 from cgdcli.words import resume_command
 
 
@@ -243,7 +239,15 @@ class Trainer:
             yield from self._epoch(epoch)
             self.keeper.save(self.learner, progress)
             yield progress.epochs[-1]
-        yield self._finish()
+        yield end_run(
+            self.run,
+            self.config,
+            self.folder,
+            progress,
+            self.judge,
+            self.processes,
+            epochs=self.choices.epochs,
+        )
 
     def _take_up(self, stopped: Stopped) -> None:
         """Go on from the state. What changed is written at once: it need not be forced twice."""
@@ -376,36 +380,6 @@ class Trainer:
         if self.processes.first:
             warn_of_collapse(report, self.config)
 
-    def _finish(self) -> TrainReport:
-        model = self.processes.on_first(lambda: run_checkpoint(self.run))
-        test = self.judge.test(model)
-        if not self.processes.alone:  # what the page shows is embedded by all; written by the first
-            with contextlib.suppress(CGDError):
-                self.judge.prepare(model)
-        return self.processes.on_first(lambda: self._write_result(model, test))
-
-    def _write_result(self, model: Path, test: RecallReport | None) -> TrainReport:
-        progress = self.progress
-        best = progress.best
-        chosen = best or progress.epochs[-1]
-        warn_if_worse(progress.epochs[0], chosen)
-        result = TrainReport(
-            run=self.run,
-            model=model,
-            best_epoch=best.epoch if best else None,
-            epochs=self.choices.epochs,
-            seconds=progress.seconds,
-            judged_on=self.data.judged_on,
-            evaluation=chosen.evaluation,
-            test=test,
-            skipped=progress.skipped_images(),
-        )
-        judged = partial(self.judge.judged, model)
-        finish_run(result, judged, progress.epochs, self.config, self.folder)
-        write_text(self.run / RESULT_FILE, _json(result))
-        remove_stores(self.run)
-        return result
-
     def _start_report(self, done: int) -> StartReport:
         place = place_words(self.place, self.config)
         changed = [f"going on with what changed: {self.changed}"] if self.changed else []
@@ -435,7 +409,3 @@ class Trainer:
 
     def _diverged(self, epoch: int, step: int) -> CGDError:
         return self.processes.agreed(diverged(self.run, epoch, step, self.learner.rate()))
-
-
-def _json(report: TrainReport) -> str:
-    return json.dumps(report.to_dict(), indent=2) + "\n"
