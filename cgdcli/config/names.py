@@ -12,6 +12,15 @@ class StrideMode(StrEnum):
     standard = "standard"
 
 
+class TrainStride(StrEnum):
+    """The same for training, where `auto` is what trains best: `layer3`, or what there is."""
+
+    auto = "auto"
+    layer3 = "layer3"
+    layer4 = "layer4"
+    standard = "standard"
+
+
 class Head(StrEnum):
     """What becomes of one descriptor; each ends with L2.
 
@@ -22,6 +31,13 @@ class Head(StrEnum):
     linear = "linear"
     affine = "affine"
     whitening = "whitening"
+
+
+class HeadStart(StrEnum):
+    """How the branches' projections are drawn: orthonormal rows, or PyTorch's uniform ones."""
+
+    orthogonal = "orthogonal"
+    uniform = "uniform"
 
 
 class Strict(StrEnum):

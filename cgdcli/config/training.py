@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Self
 
-from cgdcli.config.backbones import backbone_words
+from cgdcli.config.backbones import RESNETS, backbone_words
 from cgdcli.config.checks import check_choice, check_range
 from cgdcli.config.losses import LOSSES, loss_settings, loss_words, with_memory
 from cgdcli.config.names import (
@@ -18,12 +18,14 @@ from cgdcli.config.names import (
     Cache,
     Dataset,
     Device,
+    HeadStart,
     Optimizer,
     Precision,
     RankingLoss,
     Recipe,
     Schedule,
     StrideMode,
+    TrainStride,
 )
 from cgdcli.config.network import CGDConfig, Transform
 from cgdcli.errors import ConfigError
@@ -71,8 +73,10 @@ class TrainConfig:
         "`reference`: leftthomas/CGD's training in kind; what is given besides holds.",
     )
     backbone: str = setting(CGDConfig.backbone, f"The trunk by its name: {backbone_words()}.")
-    stride: StrideMode = setting(
-        StrideMode.standard, "The stage whose stride is removed; `standard`: none."
+    stride: TrainStride = setting(
+        TrainStride.auto,
+        "The stage whose stride is removed; `standard`: none. `auto`: of a ResNet layer3, which "
+        "learns most in equal time; `standard` is the fastest to train and to embed with.",
     )
     descriptors: str = setting(
         CGDConfig.descriptors,
@@ -104,7 +108,17 @@ class TrainConfig:
     per_class: int = setting(4, "Pictures of a class in a batch.", 2, 1_000)
     optimizer: Optimizer = setting(Optimizer.adamw, "Of the steps.")
     learning_rate: float = setting(1.6e-3, "Of the backbone.", 1e-12, 1e3)
-    head_rate: float = setting(0.6, "Learning rate of the heads, in times the backbone's.", 0, 1e6)
+    head_start: HeadStart = setting(
+        HeadStart.orthogonal, "How the branches' projections are drawn."
+    )
+    head_rate: float = setting(
+        0.0,
+        "Learning rate of the projections, in times the backbone's; 0: they stay as drawn, and the "
+        "embedding keeps what the descriptors know beyond the classes trained on.",
+        0,
+        1e6,
+    )
+    classifier_rate: float = setting(0.6, "That of the auxiliary classifier, likewise.", 0, 1e6)
     proxy_rate: float = setting(6.0, "That of the class proxies, likewise.", 0, 1e6)
     p_rate: float = setting(0.6, "That of a learned p, likewise.", 0, 1e6)
     weight_decay: float = setting(
@@ -115,7 +129,10 @@ class TrainConfig:
         Schedule.cosine, "`cosine` to a hundredth; `steps`: a tenth after 60 and 80 %."
     )
     warm: float = setting(
-        0.05, "Share of the run in which the heads alone learn, the backbone at rest.", 0, 0.9
+        0.05,
+        "Share of the run in which the backbone rests and all else learns; none if nothing would.",
+        0,
+        0.9,
     )
     class_weight: float = setting(1.0, "Of the auxiliary classifier's loss.", 0, 1e6)
     loss: RankingLoss = setting(
@@ -244,17 +261,32 @@ class TrainConfig:
         default = next(f.default for f in dataclasses.fields(self) if f.name == "batch_size")
         return int(RECIPES[self.recipe].get("batch_size", default))
 
+    @property
+    def resting(self) -> float:
+        """Share of the run in which the backbone rests: `warm`, if anything else learns then."""
+        learns = (
+            self.head_rate,
+            self.class_weight * self.classifier_rate,
+            self.proxy_weight * self.proxy_rate,
+        )
+        return self.warm if any(learns) else 0.0
+
     def model_config(self, classes: int) -> CGDConfig:
         """The network that this run trains."""
         return CGDConfig(
             backbone=self.backbone,
-            stride=self.stride,
+            stride=self._stride(),
             descriptors=self.descriptors,
             embedding_dim=self.embedding_dim,
             classes=classes,
             transform=Transform(image_size=self.image_size),
             learned_p=self.learn_p,
         )
+
+    def _stride(self) -> StrideMode:
+        if self.stride is TrainStride.auto:
+            return StrideMode.layer3 if self.backbone in RESNETS else StrideMode.standard
+        return StrideMode(self.stride)
 
     @classmethod
     def resolved(cls, *layers: dict[str, Any]) -> Self:
@@ -325,12 +357,14 @@ RECIPES: dict[Recipe, dict[str, Any]] = {
     Recipe.default: {},
     Recipe.reference: {
         "recipe": Recipe.reference,
-        "stride": StrideMode.layer3,
+        "stride": TrainStride.layer3,
         "epochs": 20,
         "batch_size": 128,
         "optimizer": Optimizer.adam,
         "learning_rate": 1e-4,
+        "head_start": HeadStart.uniform,
         "head_rate": 1.0,
+        "classifier_rate": 1.0,
         "weight_decay": 0.0,
         "clip_norm": 0.0,
         "schedule": Schedule.steps,

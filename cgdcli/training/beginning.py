@@ -3,11 +3,12 @@
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
 
-from cgdcli.config import TrainConfig
+from cgdcli.config import HeadStart, TrainConfig
 from cgdcli.errors import CheckpointError
 from cgdcli.model.backbones import backbone_transform
 from cgdcli.model.cgd import CGD
@@ -29,6 +30,9 @@ def initial_model(config: TrainConfig, classes: int) -> CGD:
                 transform=backbone_transform(config.backbone, config.image_size),
             )
         )
+        if config.head_start is HeadStart.orthogonal:
+            for branch in model.branches:
+                nn.init.orthogonal_(cast(nn.Linear, branch).weight)
     if config.backbone_weights == "none":
         return model
     if config.backbone_weights == "default":

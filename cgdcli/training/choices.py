@@ -146,7 +146,7 @@ def _choose(
             seconds = step_seconds(model, config, batch_size, precision, processes)
         share = FORWARD_ALONE * judged / batch_size * seconds * config.evaluations
         time_left = max(1.0, (1 - _FOR_THE_REST) * 60 * config.minutes - share)
-        total = max(2, int(time_left / seconds / (1 - (1 - FORWARD_ALONE) * config.warm)))
+        total = max(2, int(time_left / seconds / (1 - (1 - FORWARD_ALONE) * config.resting)))
         epochs, steps = max(1, total // steps), min(steps, total)
         notes.append(
             f"{config.minutes:g} minutes at {batch_size / seconds:.0f} pictures/s: "

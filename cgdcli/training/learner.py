@@ -54,11 +54,18 @@ class Learner:
         if not processes.alone and not self._frozen:
             join_batch_norm(model.backbone, self.device)
         self.optimizer = make_optimizer(model, self.objective, config)
+        self._leave_unlearned_alone()
         self.average = WeightAverage(model, config.ema, steps) if config.ema else None
         losses = _Losses(model, self.objective, bf16=self.bf16)
         if compiled_for is not None:
             losses.compile_for(len(processes.part(compiled_for)))
         self._pass: nn.Module = losses if processes.alone else _shared(losses)
+
+    def _leave_unlearned_alone(self) -> None:
+        """No gradient for what has no rate: it would be no step's, but count in `clip_norm`."""
+        learned = {id(parameter) for parameter in self._parameters()}
+        for parameter in (*self.model.parameters(), *self.objective.parameters()):
+            parameter.requires_grad_(parameter.requires_grad and id(parameter) in learned)
 
     @property
     def _frozen(self) -> bool:
@@ -88,14 +95,14 @@ class Learner:
         self.objective.begin_step(number, self.steps)
         # Stochastic depth and dropout, for each process its own.
         with drawing((self.config.seed, number, self.processes.rank), self.device):
-            losses = self.losses(pixels, labels, resting=done < self.config.warm, sizes=sizes)
+            losses = self.losses(pixels, labels, resting=done < self.config.resting, sizes=sizes)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(losses.total)
         if self.config.clip_norm:
             torch.nn.utils.clip_grad_norm_(self._parameters(), self.config.clip_norm)
         self.optimizer.step()
         self.model.bound_exponents()
-        if self.average is not None and done >= self.config.warm:
+        if self.average is not None and done >= self.config.resting:
             self.average.feed()
         return losses.figures()
 

@@ -403,7 +403,7 @@ class Trainer:
         if step < min(STEPS_BEFORE_A_FORECAST, self.batches.steps):
             return None
         last, first = self.choices.epochs, (epoch - 1) * self.batches.steps
-        share = share_left(first, first + step, last * self.batches.steps, self.config.warm)
+        share = share_left(first, first + step, last * self.batches.steps, self.config.resting)
         judged = sum(is_judged(e, last, self.config.evaluations) for e in range(epoch, last + 1))
         return elapsed * share + judged * self.progress.evaluation_seconds
 

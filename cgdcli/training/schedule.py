@@ -10,21 +10,24 @@ from cgdcli.config import Optimizer, Schedule, TrainConfig
 from cgdcli.model.cgd import CGD
 from cgdcli.training.objective import Objective
 
-# After the heads' warm-up the backbone's rate rises over this share of the run.
+# After its rest the backbone's rate rises over this share of the run.
 _RISE = 0.03
 _LEAST = 0.01
 
 
 def make_optimizer(model: CGD, objective: Objective, config: TrainConfig) -> torch.optim.Optimizer:
-    """Adam over backbone, heads, learned p and proxies, each at its own rate (`group["rate"]`).
+    """Adam over backbone, projections, auxiliary classifier, learned p and proxies, each at its own
+    rate (`group["rate"]`); what has none is left out.
 
     Weight decay is for matrices and filters alone (as in timm and fastai): decayed norms and
     biases only rescale what follows them.
     """
-    rate = config.learning_rate
+    rate, decay = config.learning_rate, config.weight_decay
+    classifier = [] if model.classifier is None else model.classifier.parameters()
     groups = [
-        *_groups("backbone", model.backbone.parameters(), rate, config.weight_decay),
-        *_groups("heads", _heads(model), rate * config.head_rate, config.weight_decay),
+        *_groups("backbone", model.backbone.parameters(), rate, decay),
+        *_groups("heads", model.branches.parameters(), rate * config.head_rate, decay),
+        *_groups("classifier", classifier, rate * config.classifier_rate, decay),
         *_groups("p", model.exponents.parameters(), rate * config.p_rate, 0.0),
         *_groups("proxies", objective.parameters(), rate * config.proxy_rate, 0.0),
     ]
@@ -42,32 +45,27 @@ def set_rates(optimizer: torch.optim.Optimizer, config: TrainConfig, done: float
 
 
 def factor(config: TrainConfig, done: float) -> float:
-    """The heads' and proxies' rate as a share of the first; full while the backbone rests."""
+    """Every part's rate as a share of its first; full while the backbone rests."""
     if config.schedule is Schedule.steps:
         # The reference's milestones; a run of a single epoch keeps its rate.
         return 1.0 if done < 0.6 else 0.1 if done < 0.8 else 0.01
-    if done < config.warm:
+    if done < config.resting:
         return 1.0
-    way = (done - config.warm) / (1 - config.warm)
+    way = (done - config.resting) / (1 - config.resting)
     return _LEAST + (1 - _LEAST) * 0.5 * (1 + math.cos(math.pi * way))
 
 
 def backbone_factor(config: TrainConfig, done: float) -> float:
-    """0 while the heads alone learn, then rising to 1."""
-    if not config.warm:
+    """0 while the backbone rests, then rising to 1."""
+    if not config.resting:
         return 1.0
-    return min(1.0, max(0.0, (done - config.warm) / _RISE))
-
-
-def _heads(model: CGD) -> list[nn.Parameter]:
-    classifier = [] if model.classifier is None else list(model.classifier.parameters())
-    return [*model.branches.parameters(), *classifier]
+    return min(1.0, max(0.0, (done - config.resting) / _RISE))
 
 
 def _groups(
     part: str, parameters: Iterable[nn.Parameter], rate: float, decay: float
 ) -> list[dict[str, object]]:
-    known = list(parameters)
+    known = list(parameters) if rate else []
     decayed = [p for p in known if p.ndim > 1 and decay]
     plain = [p for p in known if p.ndim <= 1 or not decay]
     return [

@@ -1,6 +1,7 @@
 """The network that a run begins with."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
@@ -53,6 +54,23 @@ def test_a_rate_for_resnets_is_said_to_be_high_for_what_has_no_batch_norm(
     with caplog.at_level(logging.WARNING, logger="cgdcli"):
         initial_model(config(name, file, learning_rate=rate), 3)
     assert ("has no BatchNorm" in caplog.text) is said
+
+
+@pytest.mark.parametrize("dim", [8, 1024])  # of 512 channels to fewer, and to more than there are
+def test_projections_are_drawn_orthonormal(dim):
+    def weight(**settings):
+        given = TrainConfig(backbone_weights="none", image_size=32, **settings)
+        return (
+            initial_model(replace(given, descriptors="S", embedding_dim=dim), 3).branches[0].weight
+        )
+
+    found = weight().detach()
+    square = found @ found.T if dim < found.shape[1] else found.T @ found
+    assert torch.allclose(square, torch.eye(len(square)), atol=1e-5)
+    assert torch.equal(found, weight().detach())
+    assert not torch.allclose(found, weight(seed=1).detach())
+    uniform = weight(head_start="uniform").detach()
+    assert uniform.abs().max() <= 512**-0.5  # nn.Linear's own, as the reference draws them
 
 
 def test_a_file_that_is_not_there_is_said(tmp_path):

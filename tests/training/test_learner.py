@@ -1,6 +1,7 @@
 """One step of learning: rest, average, precision, state."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -35,9 +36,29 @@ def test_the_backbone_rests_at_first():
         made.step(*batch(), number)
     after = made.model.state_dict()
     assert all(torch.equal(after[n], t) for n, t in before.items() if n.startswith("backbone."))
-    assert not torch.equal(after["branches.0.weight"], before["branches.0.weight"])
+    learned = "classifier.linear.weight"
+    assert not torch.equal(after[learned], before[learned])
     made.step(*batch(), 3)
     assert not torch.equal(made.model.backbone.conv1.weight, before["backbone.conv1.weight"])
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_projections_learn_by_their_rate_alone(rate):
+    made = learner(replace(CONFIG, head_rate=rate))
+    before = [branch.weight.detach().clone() for branch in made.model.branches]
+    for number in range(4):
+        made.step(*batch(), number)
+    same = [torch.equal(b.weight, w) for b, w in zip(made.model.branches, before, strict=True)]
+    assert same == [not rate] * 2
+
+
+def test_the_backbone_does_not_rest_where_nothing_else_would_learn():
+    """With the triplet loss alone and projections at rest a resting step would have no gradient."""
+    made = learner(replace(CONFIG, class_weight=0, proxy_weight=0))
+    before = made.model.backbone.conv1.weight.detach().clone()
+    for number in range(2):
+        made.step(*batch(), number)
+    assert not torch.equal(made.model.backbone.conv1.weight, before)
 
 
 def test_sixty_steps_learn_from_one_batch():

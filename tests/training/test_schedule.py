@@ -41,23 +41,26 @@ def optimizer(config):
 
 
 @pytest.mark.parametrize("config", [DEFAULT, REFERENCE], ids=["default", "reference"])
-def test_every_parameter_is_in_one_group(config):
+def test_every_parameter_that_has_a_rate_is_in_one_group(config):
     model, objective, found = optimizer(config)
     grouped = [id(p) for group in found.param_groups for p in group["params"]]
+    left_out = {id(p) for p in model.branches.parameters()} if not config.head_rate else set()
     wanted = [id(p) for p in (*model.parameters(), *objective.parameters())]
-    assert sorted(grouped) == sorted(wanted)
+    assert sorted(grouped) == sorted(set(wanted) - left_out)
 
 
 def test_rates_and_decay_by_part():
-    model, objective, found = optimizer(DEFAULT)
-    set_rates(found, DEFAULT, 0.0)
+    config = TrainConfig(head_rate=0.25)
+    model, objective, found = optimizer(config)
+    set_rates(found, config, 0.0)
     by_id = {id(p): group for group in found.param_groups for p in group["params"]}
     assert by_id[id(model.backbone.conv1.weight)]["lr"] == 0  # at rest
     rate = DEFAULT.learning_rate
-    heads, proxies = rate * DEFAULT.head_rate, rate * DEFAULT.proxy_rate
-    assert by_id[id(model.branches[0].weight)]["lr"] == pytest.approx(heads)
+    assert by_id[id(model.branches[0].weight)]["lr"] == pytest.approx(rate / 4)
+    classifier, proxies = rate * DEFAULT.classifier_rate, rate * DEFAULT.proxy_rate
+    assert by_id[id(model.classifier.linear.weight)]["lr"] == pytest.approx(classifier)
     assert by_id[id(objective.proxies)]["lr"] == pytest.approx(proxies)
-    set_rates(found, DEFAULT, 0.08)
+    set_rates(found, config, 0.08)
     assert by_id[id(model.backbone.conv1.weight)]["lr"] == pytest.approx(rate, rel=0.01)
     decay = {name: by_id[id(p)]["weight_decay"] for name, p in model.named_parameters()}
     for name, parameter in model.named_parameters():
