@@ -236,13 +236,15 @@ def near(one, other):
 
 
 def same_figures(one, other):
-    """Rows of metrics.csv: losses to a thousandth, what was judged to the last digit."""
+    """Rows of metrics.csv: losses nearly, what was judged to the last digit."""
     for row, wanted in zip(metrics(one), metrics(other), strict=True):
         for name, value in wanted.items():
             if name.startswith(("recall", "is_best", "epoch", "learning")):
                 assert row[name] == value, name
             else:
-                assert float(row[name] or 0) == pytest.approx(float(value or 0), rel=1e-3), name
+                # Hinges of a batch near 0 add up to little; their distances err by 1e-5.
+                figure, other = float(row[name] or 0), float(value or 0)
+                assert figure == pytest.approx(other, rel=1e-3, abs=3e-5), name
     return True
 
 
