@@ -67,8 +67,7 @@ def test_train_embed_search_convert_on_a_slice(backbone, tmp_path, monkeypatch, 
     hits = json.loads(capsys.readouterr().out)
 
     torch.save(as_the_reference_saved_it(load_model("runs/slice")), "old.pth")
-    # The reference's stride is another than ours: of one of our files it must be told.
-    options = ["--descriptors", "SG", "--image-size", "64", "--stride", "standard"]
+    options = ["--descriptors", "SG", "--image-size", "64"]  # the stride is the reference's
     assert main(["convert-weights", "old.pth", *options]) == 0
     assert main(["embed", "cars/test", "-o", "b.npy", "--model", "old.safetensors"]) == 0
     capsys.readouterr()
