@@ -53,12 +53,11 @@ def test_train_embed_search_convert_on_a_slice(backbone, tmp_path, monkeypatch, 
     for split, classes in (("train", range(1, 13)), ("test", range(99, 105))):
         for number in classes:
             shutil.copytree(CARS / split / f"{number:03d}", f"cars/{split}/{number:03d}")
-    quick = ["--image-size", "64", "--epochs", "4", "--backbone-weights", str(backbone)]
+    quick = ["--image-size", "64", "--epochs", "8", "--backbone-weights", str(backbone)]
     assert main(["train", "cars", *quick, "--name", "slice", "--json"]) == 0
     test = json.loads(capsys.readouterr().out)["test"]
     assert test["labels"] == 6
-    # By chance 1/6; seen were 0.58, and 0.48 to 0.54 of two epochs, at a standard error of 0.04.
-    assert test["recall"]["1"] > 2.5 / 6
+    assert test["recall"]["1"] > 3 / 6
 
     assert main(["embed", "cars/test", "-o", "a.npy"]) == 0
     query = str(sorted(Path("cars/test/100").iterdir())[0])
