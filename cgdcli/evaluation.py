@@ -110,35 +110,57 @@ def evaluate(
         ConfigError: not exactly one of the three was given, or `dataset` beside another.
         DatasetError: no labels, or no readable pictures.
     """
+    _check_ranks(ranks)
+    _check_one_thing(data, index, query, gallery, model)
+    if data is None and (dataset is not Dataset.auto or crop_box):
+        raise ConfigError(
+            "--dataset and --crop-box say how DATA is read; there is no DATA",
+            hint="leave them out, or give DATA",
+        )
+    if index is not None:
+        return evaluate_index(open_index(index), ranks)
     config = config or EmbedConfig()
+    engine = TorchEngine(as_model(model), config.device)
+    if data is not None:
+        table, what = read_evaluation_data(Path(data), dataset, crop_box)
+        report = evaluate_table(engine, table, config, ranks, on_progress)
+        return _renamed(report, what)
+    assert query is not None and gallery is not None
+    asked, searched = (read_class_folders(Path(str(folder))) for folder in (query, gallery))
+    report = _evaluate_pair(engine, asked, searched, config, ranks, on_progress)
+    return replace(report, what=f"{query} in {gallery}")
+
+
+def _check_ranks(ranks: Sequence[int]) -> None:
     if not ranks or min(ranks) < 1:
         raise ConfigError(
             f"ranks {list(ranks)}: whole numbers from 1 are wanted", hint="try 1, 2, 4, 8"
         )
+
+
+def _check_one_thing(data: Any, index: Any, query: Any, gallery: Any, model: Any) -> None:
     given = [data is not None, index is not None, query is not None or gallery is not None]
     if sum(given) != 1 or (query is None) != (gallery is None):
         raise ConfigError(
             "one thing to evaluate is wanted: DATA, or --index, or --query with --gallery",
             hint="cgd evaluate DATA --model X, or cgd evaluate --index feats.npy",
         )
-    if data is None and (dataset is not Dataset.auto or crop_box):
-        raise ConfigError(
-            "--dataset and --crop-box say how DATA is read; there is no DATA",
-            hint="leave them out, or give DATA",
-        )
     if index is not None and model is not None:
         raise ConfigError(
             "an index is evaluated by its own rows; no model is used beside it",
             hint="leave out --model, or give DATA instead of --index",
         )
-    if index is not None:
-        return evaluate_index(open_index(index), ranks)
-    engine = TorchEngine(as_model(model), config.device)
-    if data is not None:
-        table, what = read_evaluation_data(Path(data), dataset, crop_box)
-        report = evaluate_table(engine, table, config, ranks, on_progress)
-        return _renamed(report, what)
-    asked, searched = (read_class_folders(Path(str(folder))) for folder in (query, gallery))
+
+
+def _evaluate_pair(
+    engine: Engine,
+    asked: ImageTable,
+    searched: ImageTable,
+    config: EmbedConfig,
+    ranks: Sequence[int],
+    on_progress: OnProgress | None,
+) -> RecallReport:
+    """Queries in another folder's gallery, nothing left out."""
     twice = len(
         {os.path.realpath(p) for p in asked.paths} & {os.path.realpath(p) for p in searched.paths}
     )
@@ -149,7 +171,7 @@ def evaluate(
     report = score(
         queries.rows, queries.labels, ranks, gallery=stored.rows, gallery_labels=stored.labels
     )
-    return _renamed(report, f"{query} in {gallery}", queries.skipped + stored.skipped)
+    return _renamed(report, "", queries.skipped + stored.skipped)
 
 
 def evaluate_table(

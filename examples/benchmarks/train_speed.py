@@ -52,8 +52,8 @@ OURS: dict[str, dict[str, Any]] = {
     "the reference's recipe, layer3, fp32": {"recipe": "reference"},
     "layer3, fp32": {"stride": "layer3", "precision": "fp32"},
     "layer3, bf16": {"stride": "layer3", "precision": "bf16"},
-    "standard strides, fp32": {"precision": "fp32"},
-    "standard strides, bf16": {"precision": "bf16"},
+    "standard strides, fp32": {"stride": "standard", "precision": "fp32"},
+    "standard strides, bf16": {"stride": "standard", "precision": "bf16"},
 }
 Steps = Iterator[int]
 """Each item is a step made, and how many pictures it had."""
@@ -155,9 +155,10 @@ def ours(given: argparse.Namespace, table: ImageTable, name: str, store: MemoryS
 
     def begin() -> Steps:
         learner.to_training()
-        for pixels, labels in reader.epoch(next(epochs)):
-            learner.step(pixels, labels, 500)  # half-way: past the heads' warm-up
-            yield len(labels)
+        for batch in reader.epoch(next(epochs)):
+            # Step 500 of 1000: half-way, past the warm-up.
+            learner.step(batch.pixels, batch.labels, 500, batch.sizes)
+            yield sum(batch.sizes)
 
     return Contestant(f"cgd: {name}", begin)
 
