@@ -364,7 +364,7 @@ def embed_part(
     for batch in embed_files(
         engine,
         table.paths[start:stop],
-        batch_size=config.batch_size,
+        batch_size=config.pass_size(on_cpu=engine.on_cpu),
         workers=config.workers,
         boxes=table.boxes[start:stop],
     ):

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cgdcli.cli.options import (
+    BatchSizeOption,
     DeviceOption,
     JsonOption,
     QuietOption,
@@ -24,9 +25,7 @@ def compare(
         Path, argument(metavar="B", help="The run to compare with it, of the same pictures.")
     ],
     runs: Annotated[Path, option(help="Folder of the runs.")] = Path("runs"),
-    batch_size: Annotated[int, option(min=1, help="Pictures a forward pass.")] = (
-        EmbedConfig.batch_size
-    ),
+    batch_size: BatchSizeOption = EmbedConfig.batch_size,
     workers: WorkersOption = EmbedConfig.workers,
     device: DeviceOption = EmbedConfig.device,
     as_json: JsonOption = False,

@@ -1,10 +1,13 @@
 """`cgd embed`: pictures become an index."""
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
 from cgdcli.cli.options import (
     EXIT_SKIPPED,
+    BatchSizeOption,
     DeviceOption,
     JsonOption,
     ModelOption,
@@ -16,25 +19,53 @@ from cgdcli.cli.options import (
 )
 from cgdcli.cli.output import Output
 from cgdcli.config import EmbedConfig
+from cgdcli.errors import ConfigError, DatasetError
 from cgdcli.words import counted
 
 
 def embed(
-    images: Annotated[
-        list[Path], argument(metavar="IMAGES", help="Pictures and folders, read recursively.")
-    ],
     output: Annotated[Path, option("--output", "-o", help="The index: feats.npy (+ .sqlite).")],
+    images: Annotated[
+        list[Path] | None,
+        argument(
+            metavar="IMAGES",
+            help="Pictures, folders (read recursively), or patterns in quotes: 'imgs/**/*.jpg'.",
+        ),
+    ] = None,
+    files_from: Annotated[
+        str | None,
+        option(
+            metavar="FILE", help="Instead of IMAGES: a list of pictures, a line each; -: stdin."
+        ),
+    ] = None,
+    null: Annotated[
+        bool, option("--null", "-0", help="The list's files end with NUL, as of find -print0.")
+    ] = False,
     model: ModelOption = None,
     labels: Annotated[
         str,
         option(help="`folder` (class folders, where there are), `none`, or a CSV: path,label."),
     ] = "folder",
-    rebuild: Annotated[
-        bool, option("--rebuild", help="Replace an index of other pictures or another model.")
+    exclude: Annotated[
+        list[str] | None,
+        option(
+            metavar="PATTERN",
+            help="Leave out pictures whose name, or a folder of theirs, matches; with a / the "
+            "path below IMAGES. May be given several times.",
+        ),
+    ] = None,
+    verify: Annotated[
+        bool,
+        option("--verify", help="Compare pictures with the index by content, not size and time."),
     ] = False,
-    batch_size: Annotated[int, option(min=1, help="Pictures a forward pass.")] = (
-        EmbedConfig.batch_size
-    ),
+    rebuild: Annotated[
+        bool,
+        option("--rebuild", help="Start over, also from other pictures or another model."),
+    ] = False,
+    batch_size: BatchSizeOption = EmbedConfig.batch_size,
+    max_megapixels: Annotated[
+        float, option(help="Skip pictures that claim more pixels: a bomb fills the memory.")
+    ] = EmbedConfig.max_megapixels,
     workers: WorkersOption = EmbedConfig.workers,
     device: DeviceOption = EmbedConfig.device,
     as_json: JsonOption = False,
@@ -43,6 +74,9 @@ def embed(
 ) -> int:
     """Embed pictures into an index that remembers its model: feats.npy and feats.sqlite.
 
+    Given again, the same line embeds only what is new or has changed, and drops what is gone; after
+    a run that was stopped or killed, it goes on from there.
+
     Pictures that cannot be read are skipped, listed and make the exit code 3. Files without a
     picture's extension are passed over.
     """
@@ -50,14 +84,18 @@ def embed(
     from cgdcli.views.tables import embed_lines
 
     out = Output(quiet=quiet, verbose=verbose)
+    sources = _sources(images, files_from, null)
     with out.progress("embedding") as on_progress:
         report = embed_images(
-            images,
+            sources,
             output,
             model=model,
+            listed=files_from is not None,
             labels=labels,
+            exclude=exclude or (),
+            verify=verify,
             rebuild=rebuild,
-            config=EmbedConfig(batch_size=batch_size, workers=workers, device=device),
+            config=EmbedConfig(batch_size, workers, device, max_megapixels),
             on_progress=on_progress,
         )
     out.say(*embed_lines(report))
@@ -66,3 +104,29 @@ def embed(
     if as_json:
         out.json(report.to_dict())
     return EXIT_SKIPPED if report.skipped else 0
+
+
+def _sources(images: list[Path] | None, files_from: str | None, null: bool) -> list[Path]:
+    """What is to be embedded: IMAGES, or the files of a list."""
+    if bool(images) == (files_from is not None):
+        raise ConfigError(
+            "one of IMAGES and --files-from is wanted, and not both",
+            hint="cgd embed imgs/ -o feats.npy, or: find imgs -print0 | cgd embed --files-from - "
+            "-0 -o feats.npy",
+        )
+    if files_from is None:
+        if null:
+            raise ConfigError(
+                "-0 says how a list of files is read; there is none",
+                hint="leave it out, or give --files-from FILE",
+            )
+        return images or []
+    try:
+        data = sys.stdin.buffer.read() if files_from == "-" else Path(files_from).read_bytes()
+    except OSError as error:
+        raise DatasetError(
+            f"cannot read the list `{files_from}`: {error.strerror}",
+            hint="name a file with one picture a line, or - for stdin",
+        ) from error
+    names = data.split(b"\0") if null else data.splitlines()
+    return [Path(os.fsdecode(name)) for name in names if name]

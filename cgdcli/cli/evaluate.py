@@ -8,6 +8,7 @@ import typer
 from cgdcli.cli.options import (
     DATA_HELP,
     EXIT_SKIPPED,
+    BatchSizeOption,
     CropBoxOption,
     DatasetOption,
     DeviceOption,
@@ -37,9 +38,7 @@ def evaluate(
     ranks: Annotated[str, option(help="The Ks of Recall@K, separated by commas.")] = ",".join(
         map(str, RECALL_RANKS)
     ),
-    batch_size: Annotated[int, option(min=1, help="Pictures a forward pass.")] = (
-        EmbedConfig.batch_size
-    ),
+    batch_size: BatchSizeOption = EmbedConfig.batch_size,
     workers: WorkersOption = EmbedConfig.workers,
     device: DeviceOption = EmbedConfig.device,
     as_json: JsonOption = False,

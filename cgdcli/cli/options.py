@@ -26,6 +26,9 @@ ForceOption = Annotated[bool, option("--force", help="Replace an existing output
 WorkersOption = Annotated[
     int, option(min=0, help="Threads that read pictures; 0: as many as cores, at most 8.")
 ]
+BatchSizeOption = Annotated[
+    int, option(min=0, help="Pictures a forward pass; 0: what suits the device.")
+]
 DATA_HELP = (
     "Class folders (DATA/train/<class>/* with val and/or test beside it, or classes alone), a "
     "table (.csv, .jsonl, .parquet: path, label, split ...), or CUB-200-2011, Cars196, Stanford "

@@ -8,6 +8,9 @@ from cgdcli.errors import ConfigError
 
 EnumT = TypeVar("EnumT", bound=StrEnum)
 
+# What stands for `auto` in a setting of numbers that may be measured.
+AUTO = 0
+
 
 def check_choice(name: str, value: Any, kind: type[EnumT]) -> EnumT:
     try:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from cgdcli.config.backbones import RESNETS, backbone_words
-from cgdcli.config.checks import check_choice, check_range
+from cgdcli.config.checks import AUTO, check_choice, check_range
 from cgdcli.config.losses import LOSSES, loss_settings, loss_words, with_memory
 from cgdcli.config.names import (
     BatchNorm,
@@ -29,9 +29,6 @@ from cgdcli.config.names import (
 )
 from cgdcli.config.network import CGDConfig, Transform
 from cgdcli.errors import ConfigError
-
-# What stands for `auto` in a setting of numbers that may be measured.
-AUTO = 0
 
 
 def setting(

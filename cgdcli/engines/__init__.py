@@ -16,11 +16,13 @@ class Engine(Protocol):
     Attributes:
         name, precision: recorded in an index (`torch`, `fp32`).
         config: of the network; its transform says how pictures are prepared.
+        on_cpu: whether it computes there.
     """
 
     name: str
     precision: str
     config: CGDConfig
+    on_cpu: bool
 
     def embed(self, pixels: NDArray[np.uint8]) -> Rows:
         """uint8 (B, H, W, 3), resized already, to float32 (B, D) with unit rows."""

@@ -22,6 +22,7 @@ class TorchEngine:
 
     def __init__(self, model: CGD, device: Device = Device.auto) -> None:
         self.device = torch_device(device)
+        self.on_cpu = self.device.type == "cpu"
         self.config = model.config
         self.model = model.to(self.device).eval()
         logger.debug("engine torch, fp32, on %s, %d threads", self.device, torch.get_num_threads())

@@ -1,8 +1,11 @@
 """Decoding: a file becomes an upright RGB picture, whatever its mode; or a reason why not."""
 
 import contextlib
+import functools
 import hashlib
+import importlib
 import io
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,10 +20,27 @@ from cgdcli.images.cropping import Box, crop
 
 Pixels = NDArray[np.uint8]
 _ON_ITS_SIDE = {5, 6, 7, 8}  # orientations of EXIF that exchange width and height
+# Kinds that Pillow reads by a package of its own: its name, and what registers it.
+_PLUGINS = {
+    ".heic": ("pillow-heif", "pillow_heif", "register_heif_opener"),
+    ".heif": ("pillow-heif", "pillow_heif", "register_heif_opener"),
+    ".jxl": ("pillow-jxl-plugin", "pillow_jxl", ""),
+}
 
 # A bomb is refused by Pillow at twice MAX_IMAGE_PIXELS (179 megapixels); its warning from half of
 # that on is for programs that would rather stop earlier.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+
+@contextlib.contextmanager
+def pixel_limit(megapixels: float) -> Iterator[None]:
+    """Refuse pictures that claim more, as bombs do; of the whole process, for the time being."""
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = max(1, int(megapixels * 1e6) // 2)
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def decode_image(
@@ -62,19 +82,51 @@ def _opened(data: bytes, name: str | Path) -> Iterator[Image.Image]:
     """The picture, not yet decoded; whatever is wrong with its bytes is an `ImageError`."""
     if not data:
         raise ImageError(f"`{name}` is an empty file (0 bytes)")
+    suffix = Path(name).suffix.lower()
+    missing = _register(suffix) if suffix in _PLUGINS else ""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata it can read around
             with Image.open(io.BytesIO(data)) as image:
                 yield image
     except UnidentifiedImageError:
+        if missing:
+            raise ImageError(
+                f"`{name}` is of a kind that wants another package: pip install {missing}"
+            ) from None
         raise ImageError(f"`{name}` is not a picture, or of a kind that cannot be read") from None
     except Image.DecompressionBombError as error:
-        raise ImageError(f"`{name}` has too many pixels: {error}") from None
+        raise ImageError(f"`{name}` {_too_large(error)}") from None
     except Exception as error:
         # Pillow's decoders raise nearly everything on damaged bytes (OSError, SyntaxError,
         # ValueError, struct.error, IndexError ...): any of them means this file, not this program.
         raise ImageError(f"`{name}` cannot be decoded: {error}") from error
+
+
+@functools.cache
+def _register(suffix: str) -> str:
+    """Make Pillow read a kind of picture; the package that is missing for it, if one is."""
+    package, module, register = _PLUGINS[suffix]
+    try:
+        plugin = importlib.import_module(module)
+    except ImportError:
+        return package
+    if register:
+        getattr(plugin, register)()
+    return ""
+
+
+def _too_large(error: Image.DecompressionBombError) -> str:
+    """Pillow's words are of attacks; who has a large scan wants to know what to do."""
+    claimed, limit = (int(number) / 1e6 for number in re.findall(r"\d+", str(error))[:2])
+    return (
+        f"has {_megapixels(claimed)} megapixels, more than {_megapixels(limit)}: a bomb, or a "
+        "large picture, which --max-megapixels of cgd embed lets in"
+    )
+
+
+def _megapixels(number: float) -> str:
+    return f"{number:,.0f}" if number >= 10 else f"{number:.3g}"
 
 
 def read_bytes(path: Path) -> bytes:

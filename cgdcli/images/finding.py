@@ -1,15 +1,18 @@
 """Finding pictures in files and folders, without opening any."""
 
+import fnmatch
+import glob
+import itertools
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cgdcli.errors import DatasetError
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"}
-    | {".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".tga", ".jp2", ".ico"}
+    | {".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".tga", ".jp2", ".ico", ".heic", ".heif", ".jxl"}
 )
 
 
@@ -28,38 +31,96 @@ class FoundImage:
 
 @dataclass(frozen=True)
 class Listing:
-    """Pictures in byte order of their absolute paths, and how many files were passed over.
+    """Pictures in byte order of their absolute paths, and what was found beside them.
 
-    `passed_over` counts visible files without a picture's extension (Thumbs.db, .mov, .txt).
+    Attributes:
+        passed_over: how many visible files have no picture's extension (Thumbs.db, .mov, .txt).
+        unreadable: absolute paths of folders that could not be read, with the reason.
+        excluded: how many pictures the patterns left out.
     """
 
     images: tuple[FoundImage, ...]
     passed_over: int
+    unreadable: dict[str, str] = field(default_factory=dict)
+    excluded: int = 0
 
 
-def find_images(sources: Iterable[Path]) -> Listing:
+def find_images(
+    sources: Iterable[Path], exclude: Sequence[str] = (), *, tolerant: bool = False
+) -> Listing:
     """List the pictures in files and folders, folders recursively; each picture once.
 
     Hidden files and folders (a leading dot, also macOS's `._x.jpg`) are left out, links are
-    followed, a loop of links is walked once. The root of a file is its folder.
+    followed, a loop of links is walked once. The root of a file is its folder, that of a pattern
+    (`imgs/**/*.jpg`, of `glob`) the folder before its first wildcard.
+
+    Args:
+        exclude: patterns (`fnmatch`) of pictures to leave out: with a `/` for the path below the
+            source, without for the name of the file or of any folder on the way to it.
+        tolerant: note a folder below a source that cannot be read, and walk the others.
 
     Raises:
         DatasetError: a source does not exist, or a folder cannot be read.
     """
     images: dict[str, FoundImage] = {}
     passed_over: set[str] = set()
-    for source in sources:
-        root = source if source.is_dir() else source.parent
+    unreadable: dict[str, str] = {}
+    excluded: set[str] = set()
+
+    def note(error: OSError) -> None:
+        if not tolerant or Path(error.filename) in given:
+            raise DatasetError(
+                f"cannot read the folder `{error.filename}`: {error.strerror}",
+                hint="check its permissions, or give a folder without it",
+            ) from error
+        unreadable[str(absolute_path(Path(error.filename)))] = str(error.strerror)
+
+    given = list(sources)
+    for source in given:
+        root, files = _files_of(source, note)
         absolute = absolute_path(root)
-        files: Iterable[Path] = [source] if source.is_file() else _walk(source)
         for file in files:
             relative = os.path.relpath(file, root)
+            place = str(absolute / relative)
             if file.suffix.lower() not in IMAGE_SUFFIXES:
-                passed_over.add(str(absolute / relative))
-                continue
-            images.setdefault(str(absolute / relative), FoundImage(absolute, relative))
-    ordered = sorted(images, key=os.fsencode)
-    return Listing(tuple(images[place] for place in ordered), len(passed_over))
+                passed_over.add(place)
+            elif is_excluded(relative, exclude):
+                excluded.add(place)
+            else:
+                images.setdefault(place, FoundImage(absolute, relative))
+    ordered = tuple(images[place] for place in sorted(images, key=os.fsencode))
+    return Listing(ordered, len(passed_over), unreadable, len(excluded))
+
+
+def list_images(files: Iterable[Path], exclude: Sequence[str] = ()) -> Listing:
+    """The same for a list of files, whatever they are called: they need not exist, nothing is
+    walked. Those below the current folder have it as their root."""
+    base = Path.cwd()
+    images: dict[str, FoundImage] = {}
+    excluded: set[str] = set()
+    for file in files:
+        absolute = absolute_path(file)
+        root = base if absolute.is_relative_to(base) else absolute.parent
+        relative = os.path.relpath(absolute, root)
+        if is_excluded(relative, exclude):
+            excluded.add(str(absolute))
+        else:
+            images.setdefault(str(absolute), FoundImage(root, relative))
+    ordered = tuple(images[place] for place in sorted(images, key=os.fsencode))
+    return Listing(ordered, 0, {}, len(excluded))
+
+
+def is_excluded(relative: str, patterns: Sequence[str]) -> bool:
+    """Whether a path below its source matches one of the patterns; see `find_images`."""
+    if not patterns:
+        return False
+    path = Path(relative)
+    return any(
+        fnmatch.fnmatchcase(path.as_posix(), pattern.rstrip("/"))
+        if "/" in pattern.rstrip("/")
+        else any(fnmatch.fnmatchcase(part, pattern.rstrip("/")) for part in path.parts)
+        for pattern in patterns
+    )
 
 
 def absolute_path(path: Path) -> Path:
@@ -67,14 +128,31 @@ def absolute_path(path: Path) -> Path:
     return path.resolve() if ".." in path.parts else Path(os.path.abspath(path))
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _files_of(source: Path, on_error: Callable[[OSError], None]) -> tuple[Path, Iterable[Path]]:
+    """The root of a source, and the files in it."""
+    if source.is_dir():
+        return source, _walk(source, on_error)
+    if source.exists() or not glob.has_magic(str(source)):
+        return source.parent, [source] if source.is_file() else _walk(source, on_error)
+    fixed = itertools.takewhile(lambda part: not glob.has_magic(part), source.parts)
+    matches = [Path(match) for match in glob.glob(str(source), recursive=True)]  # noqa: PTH207 - of any path
+    if not matches:
+        raise DatasetError(
+            f"`{source}` matches nothing; pictures or folders of them are wanted",
+            hint="check the pattern, and the folder you are in; ** stands for any folders",
+        )
+    walked = ([m] if m.is_file() else _walk(m, on_error) for m in matches)
+    return Path(*fixed), itertools.chain.from_iterable(walked)
+
+
+def _walk(folder: Path, on_error: Callable[[OSError], None]) -> Iterator[Path]:
     if not folder.exists():
         raise DatasetError(
             f"`{folder}` does not exist; a picture or a folder of pictures is wanted",
             hint="check the spelling, and the folder you are in",
         )
     seen: set[tuple[int, int]] = set()
-    for place, folders, files in os.walk(folder, followlinks=True, onerror=_unreadable):
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=on_error):
         status = Path(place).stat()
         if (status.st_dev, status.st_ino) in seen:  # a link back up: already walked
             folders.clear()
@@ -84,10 +162,3 @@ def _walk(folder: Path) -> Iterator[Path]:
         visible = [name for name in folders if not name.startswith(".")]
         folders[:] = sorted(visible, key=lambda name: (Path(place, name).is_symlink(), name))
         yield from (Path(place, name) for name in files if not name.startswith("."))
-
-
-def _unreadable(error: OSError) -> None:
-    raise DatasetError(
-        f"cannot read the folder `{error.filename}`: {error.strerror}",
-        hint="check its permissions, or give a folder without it",
-    ) from error

@@ -1,61 +1,97 @@
-"""Writing an index: both files under temporary names, then renamed, rows first."""
+"""Writing an index that a kill costs the last seconds at most.
+
+Rows and table grow under hidden names, `.feats.npy.part` and `.feats.sqlite.part`, rows always
+first: the table says how many of them count. Whoever opens the builder with the same settings goes
+on from there. What is finished gets its names as `index.settling` says.
+"""
 
 import contextlib
-import glob
 import json
 import os
+import shutil
 import sqlite3
+import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cgdcli.errors import IndexFileError, MismatchError, OutputError
+from cgdcli.errors import MismatchError, OutputError
 from cgdcli.files import fsync_file, fsync_folder, writer_lock
 from cgdcli.index.records import (
+    COMPACT,
+    PART,
     SCHEMA,
     IndexHeader,
     Picture,
     blob_or_text,
+    done_table,
+    hidden,
     relative_to_index,
     sidecar,
+    text_of,
 )
-from cgdcli.index.rows import RowWriter, is_our_array, open_rows, sampled_checksum
-from cgdcli.index.store import read_index_header
-from cgdcli.reports import ModelInfo
+from cgdcli.index.rows import HEADER_BYTES, RowWriter, copy_rows, open_rows, sampled_checksum
+from cgdcli.index.settling import remove_hidden, settle
+from cgdcli.index.store import EmbeddingIndex
+
+_closing = contextlib.closing
+SECONDS_BETWEEN_COMMITS = 2.0
+ROWS_AT_ONCE = 16_384
+_PICTURES = "SELECT row, root, path, label, size, mtime_ns, sha256 FROM pictures ORDER BY row"
 
 
 class IndexBuilder:
-    """Writes both files under temporary names; `finish` renames them, leaving early removes them.
+    """Writes both files of an index. Use as a context manager; one writer at a time.
 
-    Use as a context manager. One writer at a time: see `files.writer_lock`.
+    Nothing is written before the first change; until then `known` says what is there.
+
+    Args:
+        path: the `.npy`.
+        settings: what makes rows belong together (model, engine ...), as JSON; an unfinished index
+            of the same settings is continued. None: leaving early removes everything.
+        refreshes: whether the index at `path` is what to begin with, instead of nothing; asked once
+            nobody else can write it. It may raise.
+        restart: nothing that was begun as a refresh is continued, and no other settings matter.
+
+    Attributes:
+        refresh: what `refreshes` said.
+        continued: whether something unfinished is gone on with.
+
+    Raises:
+        OutputError: another process writes this index, or the disk does not take it.
+        MismatchError: an unfinished index of other settings is there.
     """
 
-    def __init__(self, path: Path, dim: int) -> None:
-        self.path, self.dim = path, dim
+    def __init__(
+        self,
+        path: Path,
+        dim: int,
+        *,
+        settings: dict[str, Any] | None = None,
+        refreshes: Callable[[], bool] = lambda: False,
+        restart: bool = False,
+    ) -> None:
+        self.path, self.dim, self.settings = path, dim, settings
+        self.restart, self.refresh, self.continued = restart, False, False
+        self._refreshes = refreshes
+        self._rows_file, self._table = hidden(path, PART), hidden(sidecar(path), PART)
         self._stack = contextlib.ExitStack()
-        self._skipped: list[tuple[str, str]] = []
         self._roots: dict[Path, int] = {}
+        self._writer: RowWriter | None = None
+        self._committed = time.monotonic()
+        self._begun_with = self._on_disk = 0
 
     def __enter__(self) -> Self:
         self._stack.enter_context(writer_lock(self.path))
         try:
-            tag = f".{os.getpid()}.tmp"
-            self._npy = self.path.with_name(f".{self.path.name}{tag}")
-            self._sqlite = self.path.with_name(f".{sidecar(self.path).name}{tag}")
-            for final, temporary in ((self.path, self._npy), (sidecar(self.path), self._sqlite)):
-                # What a killed writer left; we hold the lock, so nobody is writing it.
-                for left in final.parent.glob(f".{glob.escape(final.name)}.*.tmp*"):
-                    left.unlink(missing_ok=True)
-                self._stack.callback(temporary.unlink, missing_ok=True)
-            self._writer = RowWriter(self._npy, self.dim)
-            self._stack.callback(self._writer.abandon)
-            self._database = sqlite3.connect(os.fsencode(self._sqlite))
-            self._stack.callback(self._database.close)
-            self._database.executescript(SCHEMA)
+            settle(self.path)
+            self.refresh = self._refreshes()
+            self._look()
+            self._stack.callback(self._leave)
         except BaseException:
             self._stack.close()
             raise
@@ -66,129 +102,324 @@ class IndexBuilder:
 
     @property
     def rows(self) -> int:
-        """Rows so far."""
-        return self._writer.rows
+        """Rows that will be in the index."""
+        if self._writer is None:
+            return 0
+        (count,) = self._database.execute("SELECT count(*) FROM pictures").fetchone()
+        return int(count)
+
+    def labels(self) -> int:
+        """How many labels the rows have."""
+        (count,) = self._database.execute("SELECT count(DISTINCT label) FROM pictures").fetchone()
+        return int(count)
+
+    def kept(self) -> int:
+        """Rows on the disk that whoever goes on will find, beyond those begun with."""
+        return 0 if self.settings is None else self._on_disk - self._begun_with
+
+    def known(self) -> Iterator[tuple[int, Picture]]:
+        """Row and picture of what is begun with, roots being where they are now. To be asked before
+        the first change."""
+        if self.continued or self.refresh:
+            yield from _pictures_in(self._source(), self.path)
+
+    def skipped(self) -> list[tuple[str, str]]:
+        """Pictures that could not be read, path and reason: before the first change those of what
+        is begun with."""
+        if self._writer is not None:
+            return _skipped_in(self._database)
+        if not self.continued and not self.refresh:
+            return []
+        with _closing(_connected(self._source())) as database:
+            return _skipped_in(database)
+
+    def begin(self) -> None:
+        """Open what is continued, or make the hidden files from what is refreshed. The first
+        change does it by itself."""
+        if self._writer is not None:
+            return
+        with self._reported():
+            if not self.continued:
+                self._start()
+            self._database = sqlite3.connect(os.fsencode(self._table))
+            self._stack.callback(self._database.close)
+            said = _building(self._database)
+            self._begun_with, self._on_disk = said["rows_before"], said["rows"]
+            self._writer = RowWriter(self._rows_file, self.dim, self._on_disk)
+            self._stack.callback(self._writer.abandon)
+            for identity, absolute in self._database.execute("SELECT id, absolute FROM roots"):
+                self._roots[Path(text_of(absolute))] = identity
 
     def append(self, rows: NDArray[np.float32], pictures: Sequence[Picture]) -> None:
         """Add unit rows (B, dim) and what they are."""
-        first = self._writer.rows
-        try:
-            self._writer.append(rows)
+        writer = self._open_writer()
+        first = writer.rows
+        with self._reported():
+            writer.append(rows)
             self._database.executemany(
                 "INSERT INTO pictures VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    (
-                        first + i,
-                        self._root(picture.root),
-                        blob_or_text(picture.path),
-                        None if picture.label is None else blob_or_text(picture.label),
-                        picture.size,
-                        picture.mtime_ns,
-                        picture.sha256,
-                    )
-                    for i, picture in enumerate(pictures)
-                ),
+                ((first + i, *self._entry(picture)) for i, picture in enumerate(pictures)),
             )
-        except (OSError, sqlite3.Error) as error:
-            raise self._failed(error) from error
 
     def skip(self, path: str, reason: str) -> None:
         """Record a picture that could not be read."""
-        self._skipped.append((path, reason))
+        self._open_writer()
+        with self._reported():
+            self._database.execute(
+                "INSERT INTO skipped VALUES (?, ?)", (blob_or_text(path), reason)
+            )
+
+    def remove(self, rows: Iterable[int]) -> None:
+        """Leave rows out of the index."""
+        self._open_writer()
+        with self._reported():
+            self._database.executemany(
+                "DELETE FROM pictures WHERE row = ?", ((row,) for row in rows)
+            )
+
+    def describe(self, pictures: Iterable[tuple[int, Picture]]) -> None:
+        """Say anew what rows are."""
+        self._open_writer()
+        with self._reported():
+            self._database.executemany(
+                "UPDATE pictures SET root = ?, path = ?, label = ?, size = ?, mtime_ns = ?, "
+                "sha256 = ? WHERE row = ?",
+                ((*self._entry(picture), row) for row, picture in pictures),
+            )
+
+    def commit(self, *, now: bool = False) -> None:
+        """Force what was added to the disk, if the last time was a while ago: a kill after it
+        costs none of it."""
+        if not now and time.monotonic() - self._committed < SECONDS_BETWEEN_COMMITS:
+            return
+        writer = self._open_writer()
+        with self._reported():
+            writer.sync()
+            self._database.execute(
+                "UPDATE building SET value = ? WHERE key = 'rows'", (json.dumps(writer.rows),)
+            )
+            self._database.commit()
+        self._on_disk, self._committed = writer.rows, time.monotonic()
 
     def finish(self, header: IndexHeader) -> None:
         """Write the header, force both files to the disk and give them their names."""
-        try:
-            self._writer.finish()
+        self.commit(now=True)
+        with self._reported():
+            writer, table = self._open_writer(), self._table
+            if self.rows < writer.rows:
+                writer, table = self._compacted()
+            writer.finish()
             values = header.__dict__ | {
-                "rows": self._writer.rows,
+                "rows": writer.rows,
                 "generation": uuid.uuid4().hex,
-                "checksum": sampled_checksum(open_rows(self._npy)),
+                "checksum": sampled_checksum(open_rows(writer.path)),
             }
             self._database.executemany(
                 "INSERT INTO header VALUES (?, ?)",
                 ((key, json.dumps(value)) for key, value in values.items()),
             )
-            self._database.executemany(
-                "INSERT INTO skipped VALUES (?, ?)",
-                ((blob_or_text(path), reason) for path, reason in self._skipped),
+            self._database.execute(
+                "DELETE FROM roots WHERE id NOT IN (SELECT DISTINCT root FROM pictures)"
             )
+            self._database.execute("DROP TABLE building")
             self._database.commit()
             self._database.close()
-            for temporary, final in ((self._npy, self.path), (self._sqlite, sidecar(self.path))):
-                fsync_file(temporary)
-                temporary.replace(final)
+            fsync_file(table)
+            table.replace(done_table(self.path))
             fsync_folder(self.path.parent)
-        except (OSError, sqlite3.Error) as error:
-            raise self._failed(error) from error
+            settle(self.path)
+
+    def _look(self) -> None:
+        """Whether something unfinished is there to go on with."""
+        if not self._table.exists():
+            remove_hidden(self.path)
+            return
+        try:
+            with _closing(_connected(self._table)) as database:
+                said = _building(database)
+        except (sqlite3.Error, ValueError):
+            said = {}  # not ours, or of a version that wrote otherwise
+        size = self._rows_file.stat().st_size if self._rows_file.exists() else 0
+        whole = bool(said) and size >= HEADER_BYTES + 4 * said["rows"] * self.dim
+        fresh_enough = not self.restart or not said.get("refresh")
+        if whole and fresh_enough and said["settings"] == self.settings:
+            self.continued = True
+            self._begun_with, self._on_disk = said["rows_before"], said["rows"]
+        elif whole and said["settings"] is not None and not self.restart:
+            raise _other_settings(self.path, said["settings"], self.settings)
+        else:
+            remove_hidden(self.path)
+
+    def _start(self) -> None:
+        """Make the hidden files; the table gets its hidden name last, and only then they count."""
+        table = self._empty_place()
+        rows = 0
+        if self.refresh:
+            with EmbeddingIndex.open(
+                self.path
+            ) as index:  # and so checked: a pair that belongs together
+                rows = len(index)
+            copy_rows(self.path, self._rows_file)
+            shutil.copyfile(sidecar(self.path), table)
+        else:
+            RowWriter(self._rows_file, self.dim).abandon()
+        with _closing(sqlite3.connect(os.fsencode(table))) as database:
+            if not self.refresh:
+                database.executescript(SCHEMA)
+            database.execute("CREATE TABLE building (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
+            database.execute("DELETE FROM header")
+            database.execute("DELETE FROM skipped")
+            _move_roots(database, self.path)
+            values = {
+                "settings": self.settings,
+                "refresh": self.refresh,
+                "rows": rows,
+                "rows_before": rows,
+            }
+            database.executemany(
+                "INSERT INTO building VALUES (?, ?)",
+                ((key, json.dumps(value)) for key, value in values.items()),
+            )
+            database.commit()
+        table.replace(self._table)
+
+    def _compacted(self) -> tuple[RowWriter, Path]:
+        """Rows and table without the holes that removed rows left, under names of their own."""
+        table = self._empty_place()
+        self._database.close()
+        shutil.copyfile(self._table, table)
+        self._database = sqlite3.connect(os.fsencode(table))
+        self._stack.callback(self._database.close)
+        kept = np.array([row for row, *_ in self._database.execute(_PICTURES)], dtype=np.int64)
+        self._open_writer().finish()
+        old = open_rows(self._rows_file)
+        writer = RowWriter(hidden(self.path, COMPACT), self.dim)
+        self._stack.callback(writer.abandon)
+        for start in range(0, len(kept), ROWS_AT_ONCE):
+            writer.append(np.asarray(old[kept[start : start + ROWS_AT_ONCE]]))
+        # Upwards, so that the number a row gets is always free.
+        moved = ((new, row) for new, row in enumerate(kept.tolist()) if new != row)
+        self._database.executemany("UPDATE pictures SET row = ? WHERE row = ?", moved)
+        return writer, table
+
+    def _entry(self, picture: Picture) -> tuple[Any, ...]:
+        label = None if picture.label is None else blob_or_text(picture.label)
+        return (
+            self._root(picture.root),
+            blob_or_text(picture.path),
+            label,
+            picture.size,
+            picture.mtime_ns,
+            picture.sha256,
+        )
 
     def _root(self, root: Path) -> int:
         if root not in self._roots:
-            self._roots[root] = len(self._roots)
+            self._roots[root] = max(self._roots.values(), default=-1) + 1
             self._database.execute(
                 "INSERT INTO roots VALUES (?, ?, ?)",
-                (
-                    self._roots[root],
-                    _optional(relative_to_index(root, self.path)),
-                    blob_or_text(str(root)),
-                ),
+                (self._roots[root], _relative(root, self.path), blob_or_text(str(root))),
             )
         return self._roots[root]
 
-    def _failed(self, error: Exception) -> OutputError:
-        return OutputError(
-            f"cannot write the index `{self.path}`: {getattr(error, 'strerror', None) or error}",
-            hint="check the free space and permissions of its folder; nothing was replaced",
+    def _open_writer(self) -> RowWriter:
+        self.begin()
+        assert self._writer is not None
+        return self._writer
+
+    def _source(self) -> Path:
+        """The table that is begun with."""
+        return self._table if self.continued else sidecar(self.path)
+
+    def _empty_place(self) -> Path:
+        """A name for a table under way; what a killed writer left there is gone, its journal, too,
+        which would be rolled back into the next one."""
+        table = hidden(sidecar(self.path), COMPACT)
+        table.unlink(missing_ok=True)
+        table.with_name(table.name + "-journal").unlink(missing_ok=True)
+        return table
+
+    def _leave(self) -> None:
+        """Keep what can be gone on with; all else goes."""
+        if not self.kept():
+            remove_hidden(self.path)
+        elif not done_table(self.path).exists():
+            remove_hidden(self.path, [COMPACT])
+
+    @contextlib.contextmanager
+    def _reported(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, sqlite3.Error) as error:
+            reason = error.strerror if isinstance(error, OSError) else None
+            raise OutputError(
+                f"cannot write the index `{self.path}`: {reason or error}",
+                hint="check the free space and the permissions of that folder; what was done is "
+                "kept, and the same command goes on from there",
+            ) from error
+
+
+def _building(database: sqlite3.Connection) -> dict[str, Any]:
+    """What an unfinished table says of itself."""
+    return {key: json.loads(value) for key, value in database.execute("SELECT * FROM building")}
+
+
+def _skipped_in(database: sqlite3.Connection) -> list[tuple[str, str]]:
+    found = database.execute("SELECT path, reason FROM skipped ORDER BY rowid").fetchall()
+    return [(text_of(path), reason) for path, reason in found]
+
+
+def _connected(table: Path) -> sqlite3.Connection:
+    """A table of ours, its hot journal rolled back."""
+    return sqlite3.connect(os.fsencode(table))
+
+
+def _pictures_in(table: Path, index: Path) -> Iterator[tuple[int, Picture]]:
+    with _closing(_connected(table)) as database:
+        roots = {
+            identity: _root_now(relative, absolute, index)
+            for identity, relative, absolute in database.execute("SELECT * FROM roots")
+        }
+        for row, root, path, label, *rest in database.execute(_PICTURES):
+            named = None if label is None else text_of(label)
+            yield row, Picture(roots[root], text_of(path), named, *rest)
+
+
+def _root_now(relative: str | bytes | None, absolute: str | bytes, index: Path) -> Path:
+    """Where the pictures of an index are: where they were, or, if that is gone, beside it."""
+    there = Path(text_of(absolute))
+    if relative is None or there.exists():
+        return there
+    beside = Path(os.path.abspath(index.parent / text_of(relative)))
+    return beside if beside.exists() else there
+
+
+def _move_roots(database: sqlite3.Connection, index: Path) -> None:
+    found = database.execute("SELECT * FROM roots").fetchall()
+    for identity, relative, absolute in found:
+        now = _root_now(relative, absolute, index)
+        database.execute(
+            "UPDATE roots SET absolute = ?, relative = ? WHERE id = ?",
+            (blob_or_text(str(now)), _relative(now, index), identity),
         )
 
 
-def check_replaceable(
-    path: Path, *, sources: Sequence[str], model: ModelInfo, rebuild: bool
-) -> bool:
-    """Refuse to write over anything but an index of the same sources and model.
-
-    Returns:
-        Whether there is one, to be refreshed or rebuilt.
-
-    Raises:
-        MismatchError: the file is no index of ours (never replaced), or another index (not
-            without `rebuild`).
-    """
-    if path.is_dir():
-        raise OutputError(f"`{path}` is a folder; a file is wanted", hint=f"-o {path}/feats.npy")
-    if not path.exists() and not sidecar(path).exists():
-        return False
-    try:
-        header, database = read_index_header(sidecar(path))
-        database.close()
-        if path.exists() and not is_our_array(path):
-            raise IndexFileError("", hint="")  # a stranger's array beside a table of ours
-    except (IndexFileError, MismatchError):
-        raise MismatchError(
-            f"`{path}` or `{sidecar(path).name}` beside it exists and is not an index made by cgd",
-            hint="nothing is written over it: choose another -o, or remove it yourself",
-        ) from None
-    if rebuild:
-        return True
-    relative = sorted(str(relative_to_index(source, path)) for source in sources)
-    # An index that moved with its pictures: the same places from it, and nothing where they were.
-    moved = relative == sorted(header.relative_sources) and not any(
-        map(os.path.exists, header.sources)
-    )
-    if sorted(sources) != sorted(header.sources) and not moved:
-        raise MismatchError(
-            f"`{path}` is the index of {', '.join(header.sources)}, another source",
-            hint="choose another -o, or add --rebuild to replace it",
-        )
-    if header.model["fingerprint"] != model.fingerprint:
-        raise MismatchError(
-            f"`{path}` was made by the model {header.model['source']} "
-            f"({header.model['fingerprint'][:12]}), not by {model.source} "
-            f"({model.fingerprint[:12]})",
-            hint="choose another -o, or add --rebuild to replace it",
-        )
-    return True
-
-
-def _optional(path: str | None) -> str | bytes | None:
+def _relative(root: Path, index: Path) -> str | bytes | None:
+    path = relative_to_index(root, index)
     return None if path is None else blob_or_text(path)
+
+
+def _other_settings(
+    path: Path, there: dict[str, Any], wanted: dict[str, Any] | None
+) -> MismatchError:
+    differ = [key for key in there if (wanted or {}).get(key) != there[key]]
+    said = ", ".join(f"{key} {_short(there[key])}" for key in differ) or "other settings"
+    return MismatchError(
+        f"an unfinished `{path.name}` is there, begun with {said}",
+        hint="go on with the same settings as then, or add --rebuild to start over",
+    )
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."

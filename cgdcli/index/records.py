@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 FORMAT = 1
+# Endings of the names that files have before they are finished.
+PART, COMPACT, DONE = "part", "compact", "done"
 
 SCHEMA = """
 CREATE TABLE header (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -77,6 +79,16 @@ def relative_to_index(path: Path | str, index: Path) -> str | None:
 def sidecar(path: Path) -> Path:
     """The `.sqlite` beside an `.npy`."""
     return path.with_suffix(".sqlite")
+
+
+def hidden(final: Path, ending: str) -> Path:
+    """A file's name before it is finished."""
+    return final.with_name(f".{final.name}.{ending}")
+
+
+def done_table(index: Path) -> Path:
+    """The finished table of an index whose rows may not have their name yet."""
+    return hidden(sidecar(index), DONE)
 
 
 def blob_or_text(path: str) -> str | bytes:

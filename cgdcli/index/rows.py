@@ -1,7 +1,10 @@
 """The `.npy` half of an index: a plain NumPy array of unit rows, written row by row."""
 
 import ast
+import contextlib
 import hashlib
+import os
+import shutil
 import struct
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,12 +27,21 @@ CHECKSUM_ROWS = 64
 
 
 class RowWriter:
-    """Appends float32 rows to a file that is a valid `.npy` once `finish` has run."""
+    """Appends float32 rows to a file that is a valid `.npy` once `finish` has run.
 
-    def __init__(self, path: Path, dim: int) -> None:
-        self.path, self.dim, self.rows = path, dim, 0
-        self._file: BinaryIO = path.open("wb")
-        self._file.write(npy_header(0, dim))
+    Args:
+        rows: rows that the file holds already and that stay; what follows them is cut off. 0: the
+            file begins anew.
+    """
+
+    def __init__(self, path: Path, dim: int, rows: int = 0) -> None:
+        self.path, self.dim, self.rows = path, dim, rows
+        self._file: BinaryIO = path.open("r+b" if rows else "wb")
+        if rows:
+            self._file.truncate(HEADER_BYTES + rows * dim * 4)
+            self._file.seek(0, os.SEEK_END)
+        else:
+            self._file.write(npy_header(0, dim))
 
     def append(self, rows: NDArray[np.float32]) -> None:
         """Add (B, dim) rows."""
@@ -37,15 +49,28 @@ class RowWriter:
         self._file.write(np.ascontiguousarray(rows).tobytes())
         self.rows += len(rows)
 
+    def sync(self) -> None:
+        """Force what was added to the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
     def finish(self) -> None:
-        """Write the final row count and close."""
+        """Write the final row count, force it to the disk, and close."""
         self._file.seek(0)
         self._file.write(npy_header(self.rows, self.dim))
+        self.sync()
         self._file.close()
 
     def abandon(self) -> None:
         """Close, as it is; the caller removes the file."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # a full disk, which what was raised has said
+            self._file.close()
+
+
+def copy_rows(source: Path, target: Path) -> None:
+    """Copy a file that `RowWriter` made; the system may share the blocks instead."""
+    with source.open("rb") as old, target.open("wb") as new:
+        shutil.copyfileobj(old, new, 16 * 1024 * 1024)
 
 
 def npy_header(rows: int, dim: int) -> bytes:

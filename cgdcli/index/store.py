@@ -25,6 +25,7 @@ from cgdcli.index.records import (
     IndexHeader,
     Picture,
     blob_or_text,
+    done_table,
     index_path,
     sidecar,
     text_of,
@@ -59,7 +60,7 @@ class EmbeddingIndex:
         npy = index_path(Path(path))
         if npy.is_symlink() and not sidecar(npy).exists():
             npy = npy.resolve()
-        if not sidecar(npy).exists():
+        if not sidecar(npy).exists() and not done_table(npy).exists():
             rows = open_rows(npy)
             check_unit_rows(npy, rows)
             return cls(npy, rows, None, root)
@@ -197,7 +198,16 @@ def open_index(index: EmbeddingIndex | Path | str, root: Path | None = None) -> 
 
 
 def _open_pair(npy: Path) -> tuple[NDArray[Any], IndexHeader, sqlite3.Connection]:
-    header, database = read_index_header(sidecar(npy))
+    """Rows and the table that describes them: where a writer was killed between its two renames,
+    that is the one which waits for its name (`index.settling`)."""
+    if done_table(npy).exists():
+        with contextlib.suppress(MismatchError, IndexFileError):
+            return _open_with(npy, done_table(npy))
+    return _open_with(npy, sidecar(npy))
+
+
+def _open_with(npy: Path, table: Path) -> tuple[NDArray[Any], IndexHeader, sqlite3.Connection]:
+    header, database = read_index_header(table)
     try:
         if not npy.exists():
             raise MismatchError(

@@ -8,7 +8,15 @@ from cgdcli.reports.base import ModelInfo, Report, SkippedImage
 
 @dataclass(frozen=True)
 class EmbedReport(Report):
-    """What `embed_images` made."""
+    """What `embed_images` made.
+
+    Attributes:
+        rows, labels, skipped: of the whole index.
+        embedded, zero_blocks: rows that were made now, and those of them with an all-zero block.
+        renamed, dropped: rows that were kept under another name, and that were left out.
+        continued: rows that a run which was stopped had made.
+        passed_over, excluded: files without a picture's extension; pictures left out by patterns.
+    """
 
     index: Path
     rows: int
@@ -19,11 +27,16 @@ class EmbedReport(Report):
     passed_over: int
     zero_blocks: int
     labels: int
+    embedded: int
+    renamed: int = 0
+    dropped: int = 0
+    continued: int = 0
+    excluded: int = 0
 
     @property
     def images_per_second(self) -> float:
-        """Rows by wall time, decoding included."""
-        return self.rows / self.seconds if self.seconds else 0.0
+        """Rows made now by wall time, decoding included."""
+        return self.embedded / self.seconds if self.seconds else 0.0
 
 
 @dataclass(frozen=True)

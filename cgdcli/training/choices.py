@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from cgdcli.config import Precision, TrainConfig
-from cgdcli.config.training import AUTO
+from cgdcli.config.checks import AUTO
 from cgdcli.datasets.reading import TrainingData
 from cgdcli.images.cache import SIDE
 from cgdcli.model.cgd import CGD

@@ -104,7 +104,7 @@ class Judge:
         """
         if self.processes.alone:
             return []
-        size = self.config.batch_size
+        size = self.config.pass_size(on_cpu=engine.on_cpu)
         batches = self.processes.part(-(-len(table) // size))
         places = range(batches.start * size, min(batches.stop * size, len(table)))
         own = self.processes.together(lambda: embed_part(engine, table, self.config, places))

@@ -126,14 +126,34 @@ def train_lines(report: TrainReport) -> list[str]:
     return lines
 
 
+def _embed_changes(report: EmbedReport) -> str:
+    """Of an index that was there before, or begun by a run that was stopped."""
+    kept = report.rows - report.embedded
+    said = [f"{report.embedded} embedded", f"{kept} kept"]
+    if report.continued:
+        said[1] += f" (of {report.continued} done by the run that was stopped)"
+    if report.renamed:
+        said.append(f"{report.renamed} of them renamed")
+    if report.dropped:
+        said.append(f"{report.dropped} dropped")
+    if not report.embedded + report.renamed + report.dropped + report.continued:
+        return "nothing was new, changed or gone"
+    return ", ".join(said)
+
+
 def embed_lines(report: EmbedReport) -> list[str]:
     """What was made, where, how fast, and what to type next."""
     size = report.index.stat().st_size
+    rate = f" ({report.images_per_second:.1f} pictures/s)" if report.embedded else ""
     lines = [
         f"{report.index}: {counted(report.rows, 'row')} of {report.embedding_dim}, "
-        f"{bytes_text(size)}, {counted(report.labels, 'label')}, in {duration(report.seconds)} "
-        f"({report.images_per_second:.1f} pictures/s)"
+        f"{bytes_text(size)}, {counted(report.labels, 'label')}, "
+        f"in {duration(report.seconds)}{rate}"
     ]
+    if report.embedded < report.rows or report.dropped:
+        lines.append(_embed_changes(report))
+    if report.excluded:
+        lines.append(f"left out by --exclude: {counted(report.excluded, 'picture')}")
     if report.passed_over:
         lines.append(f"passed over {counted(report.passed_over, 'file')}, no pictures by name")
     if report.zero_blocks:

@@ -1,7 +1,7 @@
 """Pictures a second while training, against the reference's own code on the same pictures.
 
     git clone https://github.com/leftthomas/CGD REFERENCE
-    python examples/benchmarks/train_speed.py DATA --reference REFERENCE [--backbone resnet18]
+    python examples/benchmarks/train_speed.py DATA [--reference REFERENCE] [--backbone resnet18]
         [--image-size 112] [--batch-size 128] [--turns 5] [--batches 8] [--device cpu]
 
 DATA is a folder of classes, at least a quarter as many as a batch has pictures (the reference's
@@ -13,7 +13,8 @@ Weights are random on both sides, which costs the same.
 
 All are measured in turns, each from fresh workers, after some batches that are not counted; shown
 are medians over the turns, and the median of the ratios within each turn, with the smallest and the
-largest. Ours keeps decoded pictures in memory; what the first pass over them takes stands beside.
+largest. Without the reference they are to the first line. Ours keeps decoded pictures in memory;
+what the first pass over them takes stands beside.
 """
 
 import argparse
@@ -76,6 +77,7 @@ def repaired_copy(reference: Path, target: Path, backbone: str, image_size: int)
         | {
             "Resize((252, 252))": f"Resize(({image_size * 9 // 8}, {image_size * 9 // 8}))",
             "RandomCrop(224)": f"RandomCrop({image_size})",
+            "Resize((224, 224))": f"Resize(({image_size}, {image_size}))",
         },
         "model.py": {
             "from resnet import resnet50, resnext50_32x4d": f"from resnet import {backbone}",
@@ -93,17 +95,22 @@ def repaired_copy(reference: Path, target: Path, backbone: str, image_size: int)
         (target / name).write_text(text)
 
 
-def the_reference(given: argparse.Namespace, table: ImageTable, folder: Path) -> Contestant:
-    """Its training loop over its own parts."""
+@dataclass
+class Reference:
+    """The reference's own parts; `epoch` is its training loop over them."""
+
+    net: Any
+    optimizer: torch.optim.Optimizer
+    utils: Any
+    epoch: Callable[[], Steps]
+
+
+def the_reference(given: argparse.Namespace, table: ImageTable, folder: Path) -> Reference:
+    """Its Dataset, sampler, model and losses, from a repaired copy in an empty folder."""
     repaired_copy(given.reference, folder, given.backbone, given.image_size)
     sys.path.insert(0, str(folder))
     model, utils = importlib.import_module("model"), importlib.import_module("utils")
-    place = folder / "car"
-    place.mkdir()
-    pictures: dict[str, list[str]] = {}
-    for path, label in zip(table.paths, table.labels, strict=True):
-        pictures.setdefault(label, []).append(str(path))
-    torch.save({"train": pictures}, place / "uncropped_data_dicts.pth")
+    write_its_lists(folder, train=table)
     data = utils.ImageReader(str(folder), "car", "train", "uncropped")
     net = model.Model(given.backbone, "SG", given.embedding_dim, len(data.class_to_idx))
     net = net.to(given.device)
@@ -111,7 +118,7 @@ def the_reference(given: argparse.Namespace, table: ImageTable, folder: Path) ->
     class_criterion = utils.LabelSmoothingCrossEntropyLoss(smoothing=0.1, temperature=0.5)
     feature_criterion = utils.BatchHardTripletLoss(margin=0.1)
 
-    def begin() -> Steps:
+    def epoch() -> Steps:
         net.train()
         net.apply(model.set_bn_eval)
         sampler = utils.MPerClassSampler(data.labels, given.batch_size)
@@ -128,7 +135,19 @@ def the_reference(given: argparse.Namespace, table: ImageTable, folder: Path) ->
             total_correct += torch.sum(torch.argmax(classes, dim=-1) == labels).item()
             yield len(labels)
 
-    return Contestant("leftthomas/CGD", begin)
+    return Reference(net, optimizer, utils, epoch)
+
+
+def write_its_lists(folder: Path, **splits: ImageTable) -> None:
+    """The file in which it looks for the pictures of each split, by class."""
+    place = folder / "car"
+    place.mkdir(exist_ok=True)
+    lists: dict[str, dict[str, list[str]]] = {}
+    for split, table in splits.items():
+        pictures = lists.setdefault(split, {})
+        for path, label in zip(table.paths, table.labels, strict=True):
+            pictures.setdefault(label, []).append(str(path))
+    torch.save(lists, place / "uncropped_data_dicts.pth")
 
 
 def ours(given: argparse.Namespace, table: ImageTable, name: str, store: MemoryStore) -> Contestant:
@@ -207,7 +226,7 @@ def machine(device: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
-    parser.add_argument("--reference", type=Path, required=True)
+    parser.add_argument("--reference", type=Path)
     parser.add_argument("--backbone", default="resnet18", choices=["resnet18", "resnet50"])
     parser.add_argument("--image-size", type=int, default=112)
     parser.add_argument("--embedding-dim", type=int, default=512)
@@ -225,7 +244,9 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp())
     try:
         store, decoded = fill(table, given)
-        all_of_them = [the_reference(given, table, folder)]
+        all_of_them = []
+        if given.reference:
+            all_of_them += [Contestant("leftthomas/CGD", the_reference(given, table, folder).epoch)]
         all_of_them += [ours(given, table, name, store) for name in OURS]
         speeds: dict[str, list[float]] = {one.name: [] for one in all_of_them}
         for turn in range(given.turns):
@@ -239,10 +260,9 @@ def main() -> None:
         f"{given.batch_size}, {len(table)} pictures; {machine(given.device)}; the first pass "
         f"decodes {decoded:.0f} pictures/s\n"
     )
-    print(
-        "| steps of | pictures/s | times the reference | smallest, largest |\n" + "| --- " * 4 + "|"
-    )
-    base = next(iter(speeds.values()))
+    base_name, base = next(iter(speeds.items()))
+    print(f"| steps of | pictures/s | times {base_name} | smallest, largest |")
+    print("| --- " * 4 + "|")
     for name, found in speeds.items():
         ratios = np.divide(found, base)
         print(

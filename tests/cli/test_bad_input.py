@@ -559,7 +559,9 @@ def test_a_full_disk_while_embedding(refused, monkeypatch, toy):
 
     monkeypatch.setattr(RowWriter, "append", full)
     refused(
-        1, ["feats.npy", "No space left"], *embed(toy.folder / "imgs", "-o", "feats.npy", toy=toy)
+        1,
+        ["feats.npy", "No space left"],
+        *embed(toy.folder / "imgs", "-o", "feats.npy", "--rebuild", toy=toy),
     )
 
 

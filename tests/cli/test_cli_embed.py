@@ -4,10 +4,20 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-from cli_toys import check_failure, contents, draw, draw_classes, picture, process
+from cli_toys import (
+    check_failure,
+    contents,
+    draw,
+    draw_classes,
+    environment,
+    picture,
+    process,
+)
 from PIL import Image
 
 from cgdcli.files import writer_lock
@@ -322,17 +332,26 @@ def test_ctrl_c_leaves_the_old_index(embed, imgs, monkeypatch):
     from cgdcli.index.builder import IndexBuilder
 
     assert embed("imgs", "-o", "f.npy").code == 0
+    draw(imgs / "red/99.png", "red", 99)
     before = contents(imgs.parent)
 
     def interrupted(*_):
         raise KeyboardInterrupt
 
+    real = IndexBuilder.finish
     monkeypatch.setattr(IndexBuilder, "finish", interrupted)
     ran = embed("imgs", "-o", "f.npy")
     assert ran.code == 130 and ran.out == ""
     assert "Ctrl-C" in ran.err
-    assert contents(imgs.parent) == before
+    assert "1 finished picture kept: the same command goes on from there" in ran.err
+    after = contents(imgs.parent)
+    assert {name: after[name] for name in before} == before
+    assert set(after) - set(before) == {".f.npy.part", ".f.sqlite.part"}
     assert len(EmbeddingIndex.open("f.npy")) == 9
+    monkeypatch.setattr(IndexBuilder, "finish", real)
+    ran = embed("imgs", "-o", "f.npy")
+    assert (ran.code, "0 embedded, 10 kept" in ran.err) == (0, True)
+    assert sorted(p.name for p in imgs.parent.iterdir()) == ["f.npy", "f.sqlite", "imgs"]
 
 
 def test_a_run_as_the_model(cgd, in_toy, tmp_path):
@@ -378,3 +397,72 @@ def test_classes_below_a_split_are_labels(embed, in_toy, tmp_path):
     draw_classes(tmp_path / "d/test", "green", 1)
     assert embed(tmp_path / "d", "-o", tmp_path / "f.npy").code == 0
     assert {label for _, label in table(tmp_path / "f.sqlite")} == {"red", "blue", "green"}
+
+
+# ---- what is embedded of a folder, and again
+
+
+def test_patterns_lists_and_what_is_left_out(embed, imgs):
+    found = report(embed("imgs/*/1?.png", "-o", "f.npy", "--exclude", "blue", "--json"))
+    assert (found["rows"], found["excluded"]) == (6, 3)
+    assert {label for _, label in table("f.sqlite")} == {"red", "green"}
+    (imgs.parent / "list").write_text("imgs/red/10.png\nimgs/blue/11.png\nimgs/gone.png\n")
+    ran = embed("--files-from", "list", "-o", "l.npy", "--json")
+    found = report(ran, 3)
+    assert found["rows"] == 2
+    assert found["skipped"][0]["reason"] == "cannot be read: No such file or directory"
+    assert table("l.sqlite") == [("imgs/blue/11.png", "blue"), ("imgs/red/10.png", "red")]
+    (imgs.parent / "list").write_text("imgs/red/10.png\n")
+    assert report(embed("--files-from", "list", "-o", "l.npy", "--json"))["dropped"] == 1
+
+
+def test_a_list_from_stdin_with_nul(imgs, toy):
+    odd = imgs / "two\nlines.png"
+    (imgs / "red/10.png").rename(odd)
+    names = b"\0".join(os.fsencode(p) for p in imgs.rglob("*.png")) + b"\0"
+    line = [sys.executable, "-m", "cgdcli", "embed"]
+    done = subprocess.run(
+        [*line, "--files-from", "-", "-0", "-o", "f.npy", "--model", str(toy.model)],
+        input=names,
+        cwd=imgs.parent,
+        env=environment(),
+        capture_output=True,
+        check=True,
+    )
+    assert b"9 rows" in done.stderr
+    assert "imgs/two\nlines.png" in [path for path, _ in table("f.sqlite")]
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ((), "IMAGES"),
+        (("imgs", "--files-from", "list"), "not both"),
+        (("imgs", "-0"), "-0"),
+        (("imgs", "--max-megapixels", "0"), "--max-megapixels"),
+    ],
+)
+def test_lines_that_say_too_little_or_too_much(embed, imgs, line, word):
+    check_failure(embed(*line, "-o", "f.npy"), 2, word)
+
+
+@pytest.mark.parametrize(("content", "word"), [(None, "cannot read the list"), (b"", "is empty")])
+def test_lists_that_do_not_do(embed, imgs, content, word):
+    if content is not None:
+        (imgs.parent / "list").write_bytes(content)
+    check_failure(embed("--files-from", "list", "-o", "f.npy"), 1, word)
+
+
+def test_the_summary_of_a_refresh(embed, imgs):
+    embed("imgs", "-o", "f.npy")
+    assert "nothing was new, changed or gone" in embed("imgs", "-o", "f.npy").err
+    draw(imgs / "red/99.png", "red", 99)
+    (imgs / "blue/10.png").unlink()
+    (imgs / "blue/11.png").rename(imgs / "blue/again.png")
+    ran = embed("imgs", "-o", "f.npy")
+    assert "1 embedded, 8 kept, 1 of them renamed, 1 dropped" in ran.err
+
+
+def test_large_pictures_are_let_in_by_the_option(embed, imgs):
+    ran = embed("imgs", "-o", "f.npy", "--max-megapixels", "0.001")
+    check_failure(ran, 1, "megapixels", "--max-megapixels")

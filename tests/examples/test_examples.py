@@ -93,3 +93,14 @@ def test_readme_four_lines_are_the_ones_of_the_help():
 
 def test_ci_script_is_executable():
     assert os.access(ROOT / ".ci/run", os.X_OK)
+
+
+@pytest.mark.slow
+def test_the_speed_of_training_is_measured(quickstart, tmp_path):
+    pictures = quickstart[0] / "made/pictures/train"
+    small = {"--image-size": 32, "--batch-size": 16, "--turns": 1, "--batches": 1}
+    settings = [word for pair in small.items() for word in pair]
+    said = run("benchmarks/train_speed.py", pictures, *settings, "--device", "cpu", folder=tmp_path)
+    speeds = [float(line.split("|")[2]) for line in said.splitlines() if line.startswith("| cgd")]
+    assert len(speeds) == 5
+    assert min(speeds) > 0

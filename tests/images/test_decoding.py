@@ -3,14 +3,17 @@
 import hashlib
 import io
 import struct
+import sys
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from cgdcli.errors import ImageError
-from cgdcli.images.decoding import decode_image, read_image, to_rgb
+from cgdcli.images import decoding
+from cgdcli.images.decoding import decode_image, pixel_limit, read_image, to_rgb
 
 RNG = np.random.default_rng(0)
 COLOURS = RNG.integers(0, 256, (6, 9, 3), dtype=np.uint8)
@@ -217,7 +220,38 @@ def chunk(name, data):
 def test_a_bomb_is_refused_unread():
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
-    assert "too many pixels" in failure(data)
+    said = failure(data)
+    assert "3,600 megapixels, more than 179" in said and "--max-megapixels" in said
+
+
+def test_the_limit_of_pixels_is_set_for_a_while():
+    data = saved(Image.fromarray(np.zeros((40, 50, 3), np.uint8)))
+    with pixel_limit(0.001):
+        assert "0.002 megapixels" in failure(data)
+    with pixel_limit(0.002):
+        assert decoded(data).shape == (40, 50, 3)
+    assert decoded(data).shape == (40, 50, 3)
+
+
+@pytest.mark.parametrize(("suffix", "package"), [("heic", "pillow-heif"), ("jxl", "pillow-jxl")])
+def test_a_kind_that_wants_a_package_names_it(suffix, package, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.setitem(sys.modules, "pillow_jxl", None)
+    decoding._register.cache_clear()
+    with pytest.raises(ImageError, match=f"pip install {package}"):
+        decode_image(b"something", f"x.{suffix}")
+    decoding._register.cache_clear()
+
+
+def test_a_kind_that_wants_a_package_is_read_where_it_is_there(monkeypatch):
+    registered = []
+    plugin = SimpleNamespace(register_heif_opener=lambda: registered.append(True))
+    monkeypatch.setitem(sys.modules, "pillow_heif", plugin)
+    decoding._register.cache_clear()
+    assert decode_image(saved(RGB), "x.heic").size == RGB.size
+    decode_image(saved(RGB), "y.heic")
+    decoding._register.cache_clear()
+    assert registered == [True]
 
 
 def test_file_gives_its_picture_and_the_hash_of_its_bytes(tmp_path):

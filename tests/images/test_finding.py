@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cgdcli.errors import DatasetError
-from cgdcli.images.finding import IMAGE_SUFFIXES, find_images
+from cgdcli.images.finding import IMAGE_SUFFIXES, find_images, is_excluded, list_images
 
 
 def make(folder, *names):
@@ -153,3 +153,92 @@ def test_missing_source_is_named(tmp_path):
 def test_no_picture_is_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")  # opening it would wait for ever
     assert paths(tmp_path) == ["pipe.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("path", "pattern", "left_out"),
+    [
+        ("a/b.jpg", "b.jpg", True),
+        ("a/b.jpg", "a", True),
+        ("a/b.jpg", "a/", True),
+        ("a/b.jpg", "*.jpg", True),
+        ("a/b.jpg", "b", False),
+        ("a/b.jpg", "a/b*", True),
+        ("a/b.jpg", "x/b*", False),
+        ("x/a/b.jpg", "a/b*", False),
+        ("x/a/b.jpg", "*/a/b*", True),
+        ("A/b.jpg", "a", False),
+    ],
+)
+def test_patterns_of_what_to_leave_out(path, pattern, left_out):
+    assert is_excluded(path, [pattern]) is left_out
+
+
+def test_what_is_left_out_is_counted_once(tmp_path):
+    make(tmp_path, "a.jpg", "old/b.jpg", "old/c.jpg", "old/notes.txt")
+    listing = find_images([tmp_path, tmp_path / "old"], ["old"])
+    assert [i.path for i in listing.images] == ["a.jpg", "b.jpg", "c.jpg"]  # of old/ itself: not
+    listing = find_images([tmp_path], ["old", "b.*"])
+    assert ([i.path for i in listing.images], listing.excluded) == (["a.jpg"], 2)
+    assert listing.passed_over == 1
+
+
+def test_a_pattern_finds_files_and_folders_below_what_comes_before_it(tmp_path):
+    make(tmp_path, "x/1.jpg", "x/2.png", "y/3.jpg", "y/deep/4.jpg", "z.jpg", "z.txt")
+    found = find_images([tmp_path / "*/*.jpg"]).images
+    assert [(i.root, i.path) for i in found] == [(tmp_path, "x/1.jpg"), (tmp_path, "y/3.jpg")]
+    assert paths(tmp_path / "**/*.jpg") == ["x/1.jpg", "y/3.jpg", "y/deep/4.jpg", "z.jpg"]
+    assert paths(tmp_path / "[xy]") == ["x/1.jpg", "x/2.png", "y/3.jpg", "y/deep/4.jpg"]
+
+
+def test_a_name_with_brackets_is_a_name_first(tmp_path):
+    make(tmp_path, "[1].jpg", "1.jpg")
+    assert paths(tmp_path / "[1].jpg") == ["[1].jpg"]
+
+
+def test_a_pattern_that_matches_nothing_is_named(tmp_path):
+    with pytest.raises(DatasetError, match="matches nothing"):
+        find_images([tmp_path / "*.jpg"])
+
+
+def test_a_list_of_files_takes_them_as_they_are(tmp_path, monkeypatch):
+    here, there = tmp_path / "here", tmp_path / "there"
+    make(here, "b/1", "a.jpg")
+    make(there, "c.jpg")
+    monkeypatch.chdir(here)
+    listed = [Path("b/1"), Path("a.jpg"), Path("./a.jpg"), there / "c.jpg", Path("gone.png")]
+    listing = list_images(listed)
+    assert [(i.root, i.path) for i in listing.images] == [
+        *((here, name) for name in ("a.jpg", "b/1", "gone.png")),
+        (there, "c.jpg"),
+    ]
+    assert list_images(listed, ["b", "*.png"]).excluded == 2
+
+
+def test_an_unreadable_folder_is_noted_or_refused(tmp_path, monkeypatch):
+    make(tmp_path, "a/1.jpg", "b/2.jpg")
+    real = os.scandir
+
+    def scandir(place):
+        if str(place).endswith("/b"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return real(place)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    listing = find_images([tmp_path], tolerant=True)
+    assert [i.path for i in listing.images] == ["a/1.jpg"]
+    assert listing.unreadable == {str(tmp_path / "b"): "Permission denied"}
+    for sources, tolerant in (([tmp_path], False), ([tmp_path / "b"], True)):
+        with pytest.raises(DatasetError, match=r"cannot read the folder .*b`: Permission denied"):
+            find_images(sources, tolerant=tolerant)
+
+
+def test_a_hundred_thousand_files_in_one_folder(tmp_path):
+    for number in range(100_000):
+        (tmp_path / f"{number}.jpg").touch()
+    assert len(find_images([tmp_path]).images) == 100_000
+
+
+def test_names_with_newlines(tmp_path):
+    make(tmp_path, "two\nlines.jpg")
+    assert paths(tmp_path) == ["two\nlines.jpg"]

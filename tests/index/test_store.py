@@ -16,11 +16,11 @@ import pytest
 
 from cgdcli.errors import IndexFileError, MismatchError, OutputError
 from cgdcli.index import store
-from cgdcli.index.builder import IndexBuilder, check_replaceable
+from cgdcli.index.builder import IndexBuilder
 from cgdcli.index.records import IndexHeader, Picture, index_path, sidecar
+from cgdcli.index.replacing import check_replaceable
 from cgdcli.index.rows import npy_header
 from cgdcli.index.store import EmbeddingIndex
-from cgdcli.reports import ModelInfo
 
 DIM = 8
 REPOSITORY = Path(__file__).parents[2]
@@ -455,8 +455,8 @@ def test_missing_folder_is_an_output_error(tmp_path):
 
 
 def replaceable(file, sources=("/data",), fingerprint="f" * 64, rebuild=False):
-    model = ModelInfo("mine", fingerprint, {})
-    return check_replaceable(file, sources=sources, model=model, rebuild=rebuild)
+    model = {"source": "mine", "fingerprint": fingerprint}
+    return check_replaceable(file, header(sources=[*sources], model=model), rebuild=rebuild)
 
 
 def test_nothing_there_may_be_written(file):

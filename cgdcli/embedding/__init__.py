@@ -1,0 +1,163 @@
+"""Job: pictures become an index."""
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from cgdcli.config import EmbedConfig
+from cgdcli.datasets.folders import folder_labels, read_label_table
+from cgdcli.embedding.refreshing import refresh
+from cgdcli.engines import Engine
+from cgdcli.engines.torch_engine import TorchEngine
+from cgdcli.errors import DatasetError, OutputError
+from cgdcli.files import check_output
+from cgdcli.images.decoding import pixel_limit
+from cgdcli.images.finding import FoundImage, Listing, absolute_path, find_images, list_images
+from cgdcli.index.builder import IndexBuilder
+from cgdcli.index.records import IndexHeader, index_path, relative_to_index
+from cgdcli.index.replacing import check_replaceable
+from cgdcli.model.cgd import CGD
+from cgdcli.reports import EmbedReport
+from cgdcli.streaming import Model, OnProgress, as_model, model_info
+
+
+def embed_images(
+    sources: Iterable[Path | str] | Path | str,
+    output: Path | str,
+    *,
+    model: Model = None,
+    listed: bool = False,
+    labels: str = "folder",
+    exclude: Sequence[str] = (),
+    verify: bool = False,
+    rebuild: bool = False,
+    config: EmbedConfig | None = None,
+    on_progress: OnProgress | None = None,
+) -> EmbedReport:
+    """Embed files and folders into an index: `output` (.npy) and the `.sqlite` beside it.
+
+    An index of the same sources and model is refreshed: only what is new or has changed is
+    embedded. What a killed run had done is not done again.
+
+    Args:
+        sources: pictures, folders, or patterns such as `imgs/**/*.jpg`.
+        model: a `CGD`, or what `weights.loading.load_model` takes.
+        listed: `sources` are pictures, whatever they are called; what is no longer among them when
+            the index is refreshed leaves it.
+        labels: `folder` (the class folder, where a source holds class folders), `none`, or the
+            path of a CSV file with columns path,label.
+        exclude: patterns of pictures to leave out; see `images.finding.find_images`.
+        verify: compare the content of every picture with the index, not only size and time.
+        rebuild: start over, also from an index of other sources or another model.
+
+    Raises:
+        DatasetError: no picture is found, none can be read, or a folder is gone half-way.
+        MismatchError: `output` is something else than an index of these sources by this model.
+        OutputError: it cannot be written.
+    """
+    config = config or EmbedConfig()
+    started = time.monotonic()
+    paths = [Path(s) for s in ([sources] if isinstance(sources, (str, Path)) else sources)]
+    target = checked_output(Path(output))
+    listing = list_images(paths, exclude) if listed else find_images(paths, exclude, tolerant=True)
+    _check_found(paths, listing)
+    names = _labels(labels, listing.images)
+    network = as_model(model)
+    engine = TorchEngine(network, config.device)
+    origins = sorted(str(absolute_path(path)) for path in ([Path.cwd()] if listed else paths))
+    header = _header(network, engine, origins, labels, target)
+    with _builder(target, header, listed, rebuild) as builder, pixel_limit(config.max_megapixels):
+        done = refresh(builder, header, listing, names, engine, config, verify, on_progress)
+    return EmbedReport(
+        index=target,
+        rows=done.rows,
+        embedding_dim=network.embedding_dim,
+        model=model_info(network),
+        seconds=time.monotonic() - started,
+        skipped=done.skipped,
+        passed_over=listing.passed_over,
+        zero_blocks=done.zero_blocks,
+        labels=done.labels,
+        embedded=done.embedded,
+        renamed=done.renamed,
+        dropped=done.dropped,
+        continued=done.continued,
+        excluded=listing.excluded,
+    )
+
+
+def _builder(target: Path, header: IndexHeader, listed: bool, rebuild: bool) -> IndexBuilder:
+    """What writes the index: it goes on with rows of this model, precision and sources only."""
+
+    def refreshes() -> bool:
+        return check_replaceable(target, header, rebuild=rebuild) and not rebuild
+
+    settings = {
+        "model": header.model["fingerprint"],
+        "precision": header.precision,
+        "sources": header.sources,
+        "listed": listed,
+    }
+    return IndexBuilder(target, header.dim, settings=settings, refreshes=refreshes, restart=rebuild)
+
+
+def checked_output(output: Path) -> Path:
+    """The `.npy` to write; its folder must exist and be writable.
+
+    Raises:
+        OutputError: another suffix, a folder, or a folder that is missing or not writable.
+    """
+    target = index_path(output) if not output.is_dir() else output
+    if target.suffix != ".npy" and not target.is_dir():
+        raise OutputError(
+            f"the index `{output}` should end in .npy: it is a NumPy array",
+            hint=f"try -o {output}.npy",
+        )
+    check_output(target, force=True, what="index")
+    return target
+
+
+def _check_found(paths: list[Path], listing: Listing) -> None:
+    if listing.images:
+        return
+    if not paths:
+        raise DatasetError(
+            "the list of files is empty; at least one picture is wanted",
+            hint="one file a line, or with -0 one after each NUL: find imgs -print0 | cgd embed "
+            "--files-from - -0 -o feats.npy",
+        )
+    where = ", ".join(f"`{path}`" for path in paths[:5])
+    empty = f"no picture among {listing.passed_over} files" if listing.passed_over else "no files"
+    raise DatasetError(
+        f"{where}: {empty}; at least one picture (.jpg, .png, .webp ...) is wanted",
+        hint="give a picture or a folder with pictures in it or below it",
+    )
+
+
+def _labels(labels: str, images: Sequence[FoundImage]) -> list[str | None]:
+    if labels == "none":
+        return [None] * len(images)
+    if labels == "folder":
+        return folder_labels(images)
+    return read_label_table(Path(labels), images)
+
+
+def _header(
+    model: CGD, engine: Engine, sources: list[str], labels: str, target: Path
+) -> IndexHeader:
+    info = model_info(model)
+    described = info.to_dict()
+    if Path(info.source).is_file():
+        described["path"] = os.path.abspath(info.source)
+    return IndexHeader(
+        rows=0,  # the builder counts
+        dim=model.embedding_dim,
+        model=described,
+        engine=engine.name,
+        precision=engine.precision,
+        blocks=model.blocks,
+        sources=sources,
+        relative_sources=[str(relative_to_index(source, target)) for source in sources],
+        labels=labels,
+    )

@@ -1,0 +1,228 @@
+"""An index is brought to what is found now: what is gone leaves, what is new is embedded."""
+
+import errno
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import numpy as np
+
+from cgdcli.config import EmbedConfig
+from cgdcli.embedding.changes import Changes, find_changes
+from cgdcli.engines import Engine, Rows
+from cgdcli.errors import DatasetError, ImageError, OutputError
+from cgdcli.images.decoding import read_image
+from cgdcli.images.finding import FoundImage, Listing
+from cgdcli.index.builder import IndexBuilder
+from cgdcli.index.records import IndexHeader, Picture
+from cgdcli.reports import SkippedImage
+from cgdcli.streaming import EmbeddedBatch, OnProgress, ReadPicture, embed_files, nothing_readable
+from cgdcli.words import counted
+
+logger = logging.getLogger("cgdcli")
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """What was done to an index.
+
+    Attributes:
+        rows, labels, skipped: of the whole index.
+        embedded, zero_blocks: rows that were made now, and those of them with an all-zero block.
+        renamed, dropped: rows kept under another name, and rows left out, a changed picture's
+            former one included.
+        continued: rows that a run which was stopped had made.
+    """
+
+    rows: int
+    labels: int
+    skipped: tuple[SkippedImage, ...]
+    embedded: int
+    zero_blocks: int
+    renamed: int
+    dropped: int
+    continued: int
+
+
+def refresh(
+    builder: IndexBuilder,
+    header: IndexHeader,
+    listing: Listing,
+    labels: Sequence[str | None],
+    engine: Engine,
+    config: EmbedConfig,
+    verify: bool,
+    on_progress: OnProgress | None,
+) -> Refreshed:
+    """Do it, and give the index its names.
+
+    Args:
+        header: all but what is counted.
+        labels: of the pictures of `listing`, in its order.
+
+    Raises:
+        DatasetError: no picture can be read, or a folder is gone half-way.
+    """
+    before = builder.skipped()
+    tried = {path for path, _ in before} if builder.continued else set()
+    known = list(builder.known())
+    changes = find_changes(known, listing, labels, done=tried, verify=verify)
+    continued = len(known) if builder.continued else 0
+    if continued:
+        logger.info("going on: %s done by a run that was stopped", counted(continued, "picture"))
+    if builder.refresh and not builder.continued and _nothing_to_do(changes, before, listing):
+        skipped = tuple(SkippedImage(*pair) for pair in before)
+        named = {p.label for _, p in known if p.label is not None}
+        return Refreshed(len(known), len(named), skipped, 0, 0, 0, 0, 0)
+    with _said_what_is_kept(builder):
+        builder.begin()
+        builder.remove(sorted(changes.gone))
+        builder.describe(changes.described.items())
+        blocks = header.blocks or []
+        embedded, zero_blocks = _embed(
+            builder, changes, listing, labels, engine, config, blocks, on_progress
+        )
+        for folder in listing.unreadable.keys() - tried:
+            builder.skip(folder, f"cannot be read: {listing.unreadable[folder]}")
+        skipped = tuple(SkippedImage(*pair) for pair in builder.skipped())
+        rows = builder.rows
+        if not rows:
+            raise nothing_readable(len(skipped), skipped)
+        label_count = builder.labels()
+        builder.finish(header)
+    return Refreshed(
+        rows,
+        label_count,
+        skipped,
+        embedded,
+        zero_blocks,
+        changes.renamed,
+        len(changes.gone),
+        continued,
+    )
+
+
+def count_zero_blocks(rows: Rows, blocks: Sequence[tuple[str, int, int]]) -> int:
+    """Rows in which some branch is all zero: there a similarity is no mean of branch cosines."""
+    zero = np.zeros(len(rows), dtype=bool)
+    for _, start, stop in blocks:
+        zero |= ~rows[:, start:stop].any(axis=1)
+    return int(zero.sum())
+
+
+def _embed(
+    builder: IndexBuilder,
+    changes: Changes,
+    listing: Listing,
+    labels: Sequence[str | None],
+    engine: Engine,
+    config: EmbedConfig,
+    blocks: Sequence[tuple[str, int, int]],
+    on_progress: OnProgress | None,
+) -> tuple[int, int]:
+    """Put every picture of the list into the index, block by block.
+
+    Returns:
+        Rows added, and those of them with an all-zero block.
+    """
+    images = [listing.images[place] for place in changes.todo]
+    names = [labels[place] for place in changes.todo]
+    embedded = skipped = zero_blocks = 0
+    for batch in embed_files(
+        engine,
+        [image.file for image in images],
+        batch_size=config.pass_size(on_cpu=engine.on_cpu, filled=True),
+        workers=config.workers,
+        filled=True,
+    ):
+        _check_there(batch.skipped, images)
+        if len(batch.rows):
+            zero_blocks += count_zero_blocks(batch.rows, blocks)
+            builder.append(batch.rows, _pictures(batch, images, names))
+            embedded += len(batch.rows)
+        for picture in batch.skipped:
+            skipped += 1
+            builder.skip(str(picture.file), picture.reason)
+        builder.commit()
+        if on_progress:
+            on_progress(embedded + skipped, len(images), skipped)
+    return embedded, zero_blocks
+
+
+def _check_there(skipped: Sequence[ReadPicture], images: Sequence[FoundImage]) -> None:
+    """A picture that is missing may have been deleted; a folder that is gone, or empty as the place
+    of a disk that is no longer mounted, is no reason to index the rest of it as unreadable.
+
+    Raises:
+        DatasetError: it is.
+    """
+    for picture in skipped:
+        if not picture.unread:
+            continue
+        root = images[picture.position].root
+        try:
+            with os.scandir(root) as entries:
+                if next(entries, None) is not None:
+                    continue
+            reason = "it is empty now"
+        except OSError as error:
+            reason = os.strerror(error.errno or errno.EIO)
+        raise DatasetError(
+            f"the folder `{root}` was there at the start and is gone now ({reason}); "
+            f"nothing is taken from the index for it",
+            hint="once it is back, the same command goes on from where it stopped",
+        )
+
+
+def _nothing_to_do(changes: Changes, before: Sequence[tuple[str, str]], listing: Listing) -> bool:
+    """Whether the index is what an embedding now would give: no change, but for pictures that
+    could not be read then and cannot now."""
+    if changes.gone or changes.described:
+        return False
+    unreadable = {path for path, _ in before}
+    expected = {str(listing.images[place].file) for place in changes.todo} | {*listing.unreadable}
+    return expected == unreadable and not any(
+        _can_be_read(listing.images[place]) for place in changes.todo
+    )
+
+
+def _can_be_read(image: FoundImage) -> bool:
+    try:
+        read_image(image.file)
+    except ImageError:
+        return False
+    return True
+
+
+def _pictures(
+    batch: EmbeddedBatch, images: Sequence[FoundImage], names: Sequence[str | None]
+) -> list[Picture]:
+    return [
+        Picture(
+            images[p.position].root,
+            images[p.position].path,
+            names[p.position],
+            p.size,
+            p.mtime_ns,
+            p.sha256,
+        )
+        for p in batch.pictures
+    ]
+
+
+@contextmanager
+def _said_what_is_kept(builder: IndexBuilder) -> Iterator[None]:
+    """Whoever is stopped half-way is told that it was not for nothing."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OutputError):  # which has been said, if that is what stops it
+            builder.commit(now=True)
+        kept = builder.kept()
+        if kept:
+            logger.info(
+                "%s kept: the same command goes on from there", counted(kept, "finished picture")
+            )
+        raise

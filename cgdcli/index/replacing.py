@@ -1,0 +1,64 @@
+"""What may be written over: an index of the same pictures by the same model, and nothing else."""
+
+import os
+from pathlib import Path
+
+from cgdcli.errors import IndexFileError, MismatchError, OutputError
+from cgdcli.index.records import IndexHeader, sidecar
+from cgdcli.index.rows import is_our_array
+from cgdcli.index.store import read_index_header
+
+
+def check_replaceable(path: Path, wanted: IndexHeader, *, rebuild: bool) -> bool:
+    """Refuse to write over anything but an index of the same sources, model and precision.
+
+    Args:
+        wanted: what the index will say of itself.
+
+    Returns:
+        Whether there is one, to be refreshed or rebuilt.
+
+    Raises:
+        MismatchError: the file is no index of ours (never replaced), or another index (not
+            without `rebuild`).
+    """
+    if path.is_dir():
+        raise OutputError(f"`{path}` is a folder; a file is wanted", hint=f"-o {path}/feats.npy")
+    if not path.exists() and not sidecar(path).exists():
+        return False
+    try:
+        header, database = read_index_header(sidecar(path))
+        database.close()
+        if path.exists() and not is_our_array(path):
+            raise IndexFileError("", hint="")  # a stranger's array beside a table of ours
+    except (IndexFileError, MismatchError):
+        raise MismatchError(
+            f"`{path}` or `{sidecar(path).name}` beside it exists and is not an index made by cgd",
+            hint="nothing is written over it: choose another -o, or remove it yourself",
+        ) from None
+    if rebuild:
+        return True
+    # An index that moved with its pictures: the same places from it, and nothing where they were.
+    moved = sorted(wanted.relative_sources) == sorted(header.relative_sources) != [] and not any(
+        map(os.path.exists, header.sources)
+    )
+    if sorted(wanted.sources) != sorted(header.sources) and not moved:
+        raise MismatchError(
+            f"`{path}` is the index of {', '.join(header.sources)}, another source",
+            hint="choose another -o, or add --rebuild to replace it",
+        )
+    model = wanted.model
+    if header.model["fingerprint"] != model["fingerprint"]:
+        raise MismatchError(
+            f"`{path}` was made by the model {header.model['source']} "
+            f"({header.model['fingerprint'][:12]}), not by {model['source']} "
+            f"({model['fingerprint'][:12]})",
+            hint="choose another -o, or add --rebuild to replace it",
+        )
+    if header.precision != wanted.precision:
+        raise MismatchError(
+            f"`{path}` was made in {header.precision}, and its new rows would be in "
+            f"{wanted.precision}",
+            hint="choose another -o, or add --rebuild to make all of them anew",
+        )
+    return True

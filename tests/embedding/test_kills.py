@@ -1,0 +1,184 @@
+"""Embedding killed by SIGKILL, at random moments and between any two renames, loses nothing."""
+
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from cli_toys import draw
+
+from cgdcli.config import CGDConfig, EmbedConfig, Transform
+from cgdcli.errors import IndexFileError
+from cgdcli.index.store import EmbeddingIndex
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and forkserver")
+
+KILLS = 50
+EACH = 40
+
+
+def embed(folder: str, output: str, dies_at: int | None = None) -> None:
+    """What a person does, before and after a kill; in a process of its own.
+
+    Args:
+        dies_at: which renaming of a file is the last thing that it does.
+    """
+    torch.set_num_threads(1)
+    from cgdcli.embedding import embed_images
+    from cgdcli.index import builder
+
+    builder.SECONDS_BETWEEN_COMMITS = 0.01
+    torch.manual_seed(0)
+    model = torch.nn.Module.eval(_model())
+    if dies_at is not None:
+        real, count = Path.replace, [0]
+
+        def replace(path, target):
+            real(path, target)
+            count[0] += 1
+            if count[0] == dies_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        Path.replace = replace
+    embed_images(folder, output, model=model, config=EmbedConfig(batch_size=4, workers=1))
+
+
+def _model():
+    from cgdcli.model.cgd import CGD
+
+    return CGD(CGDConfig(transform=Transform(image_size=32), embedding_dim=16))
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Processes that begin with torch already loaded: fifty starts cost seconds, not minutes."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "torchvision", "cgdcli.embedding"])
+    return context
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("kills")
+    for label in ("red", "green"):
+        for number in range(EACH):
+            draw(folder / f"imgs/{label}/{number:03d}.png", label, number)
+    (folder / "imgs/green/005.png").write_bytes(b"no picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def grown(folder, processes):
+    """The index of the folder before, and the same folder with pictures new, gone and renamed."""
+    run(processes, folder / "imgs", folder / "old.npy")
+    imgs = folder / "imgs"
+    for number in range(EACH):
+        draw(imgs / f"blue/{number:03d}.png", "blue", number)
+    for number in range(0, EACH, 3):
+        (imgs / f"red/{number:03d}.png").unlink()
+    (imgs / "red/001.png").rename(imgs / "red/renamed.png")
+    copy(folder / "old.npy", folder / "refreshed.npy")
+    run(processes, imgs, folder / "refreshed.npy")
+    run(processes, imgs, folder / "fresh.npy")
+    return folder
+
+
+def copy(source, target):
+    for suffix in (".npy", ".sqlite"):
+        shutil.copy(source.with_suffix(suffix), target.with_suffix(suffix))
+
+
+def run(processes, imgs, output, patience=None, dies_at=None):
+    """Seconds of patience, then SIGKILL; None to wait. Whether it was killed."""
+    child = processes.Process(target=embed, args=(str(imgs), str(output), dies_at))
+    child.start()
+    child.join(patience)
+    killed = child.is_alive()
+    if killed:
+        child.kill()
+    child.join()
+    assert child.exitcode in ((-signal.SIGKILL,) if killed or dies_at else (0,)) or (
+        dies_at and child.exitcode == 0
+    )
+    return child.exitcode != 0
+
+
+def table(file):
+    """All that is said of rows, by row, and of skipped pictures."""
+    database = sqlite3.connect(file.with_suffix(".sqlite"))
+    rows = database.execute(
+        "SELECT row, absolute, path, label, size, mtime_ns, sha256 FROM pictures "
+        "JOIN roots ON roots.id = pictures.root ORDER BY row"
+    ).fetchall()
+    skipped = database.execute("SELECT path, reason FROM skipped ORDER BY path").fetchall()
+    database.close()
+    return rows, skipped
+
+
+def same(one, other):
+    assert one.read_bytes() == other.read_bytes()
+    assert table(one) == table(other)
+    hidden = [path.name for path in one.parent.iterdir() if path.name.startswith(f".{one.stem}.")]
+    assert hidden == [] and not one.with_name(one.name + ".lock").exists()
+    return True
+
+
+def valid(file, sizes):
+    """What a reader sees: an index, old or new, or none yet."""
+    try:
+        with EmbeddingIndex.open(file) as index:
+            assert len(index) in sizes
+    except IndexFileError:
+        assert 0 in sizes and not (file.exists() and file.with_suffix(".sqlite").exists())
+    return True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["fresh", "refreshed"])
+def test_kills_at_random_moments(grown, processes, kind):
+    """Of a first embedding and of a refresh that also drops rows: the same files, byte for byte."""
+    chance = random.Random(kind)
+    output, whole = grown / f"killed-{kind}.npy", grown / f"{kind}.npy"
+    rows = len(table(whole)[0])
+    sizes = {rows, 0 if kind == "fresh" else len(table(grown / "old.npy")[0])}
+    kills = finished = 0
+    while kills < KILLS // 2:
+        if kind == "refreshed":
+            copy(grown / "old.npy", output)
+        while run(processes, grown / "imgs", output, chance.uniform(0.02, 1.2)):
+            kills += 1
+            assert valid(output, sizes)
+        assert same(output, whole)
+        finished += 1
+        for suffix in (".npy", ".sqlite"):
+            output.with_suffix(suffix).unlink()
+    assert finished >= 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["fresh", "refreshed"])
+def test_a_kill_after_any_renaming(grown, processes, kind):
+    output, whole = grown / f"renamed-{kind}.npy", grown / f"{kind}.npy"
+    rows = len(table(whole)[0])
+    sizes = {rows, 0 if kind == "fresh" else len(table(grown / "old.npy")[0])}
+    seen = set()
+    for dies_at in range(1, 10):
+        if kind == "refreshed":
+            copy(grown / "old.npy", output)
+        died = run(processes, grown / "imgs", output, dies_at=dies_at)
+        assert valid(output, sizes)
+        seen.add(len(EmbeddingIndex.open(output)) if output.exists() else 0)
+        run(processes, grown / "imgs", output)
+        assert same(output, whole)
+        for suffix in (".npy", ".sqlite"):
+            output.with_suffix(suffix).unlink()
+        if not died:
+            break
+    assert dies_at == 5  # begun, done, rows, table: four renamings
+    assert seen == sizes
