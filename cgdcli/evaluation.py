@@ -19,8 +19,9 @@ from cgdcli.engines.torch_engine import TorchEngine
 from cgdcli.errors import ConfigError, DatasetError
 from cgdcli.index.exact import nearest
 from cgdcli.index.store import EmbeddingIndex, open_index
+from cgdcli.networks import Model, as_model
 from cgdcli.reports import RecallReport, SkippedImage
-from cgdcli.streaming import Model, OnProgress, as_model, embed_files, nothing_readable
+from cgdcli.streaming import OnProgress, embed_files, nothing_readable
 
 logger = logging.getLogger("cgdcli")
 

@@ -59,6 +59,13 @@ def processes_here() -> int:
     return max(1, _number("LOCAL_WORLD_SIZE"))
 
 
+def cores() -> int:
+    """The cores that this process may use; processes that torchrun started here share them."""
+    available = getattr(os, "sched_getaffinity", None)
+    count = len(available(0)) if available else os.cpu_count() or 1
+    return max(1, count // processes_here())
+
+
 def _number(name: str) -> int:
     text = os.environ.get(name, "0")
     return int(text) if text.isdigit() else 0

@@ -1,25 +1,23 @@
-"""Job: show me the ones like this."""
+"""Job: show me the ones like this. Imports no torch: see `querying`."""
 
-import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cgdcli.config import Device
-from cgdcli.engines.torch_engine import TorchEngine
 from cgdcli.errors import ConfigError, DatasetError, MismatchError
 from cgdcli.index.store import EmbeddingIndex, open_index
-from cgdcli.model.cgd import CGD
+from cgdcli.querying import query_engine
 from cgdcli.reports import Hit, QueryHits, SearchReport, SkippedImage
-from cgdcli.streaming import Model, embed_files, model_info
-from cgdcli.weights.header import read_header
-from cgdcli.weights.loading import find_by_fingerprint, load_model
+from cgdcli.streaming import embed_files
 
-logger = logging.getLogger("cgdcli")
+if TYPE_CHECKING:
+    from cgdcli.networks import Model
 
 Blocks = list[tuple[str, int, int]]
 _ROW = re.compile(r"row:(\d+)")
@@ -41,7 +39,7 @@ def search_images(
     index: EmbeddingIndex | Path | str,
     *,
     k: int,
-    model: Model = None,
+    model: "Model" = None,
     exclude_self: bool = False,
     explain: bool = False,
     root: Path | None = None,
@@ -90,41 +88,6 @@ def search_images(
     return SearchReport(results, tuple(skipped))
 
 
-def model_of_index(index: EmbeddingIndex, model: Model, runs: Path = Path("runs")) -> CGD:
-    """The model to embed queries with: the one given, else the one that made the index.
-
-    The latter is looked for where it was, beside the index, and among the runs by fingerprint.
-
-    Raises:
-        MismatchError: the model found is another than the one that made the index.
-        CheckpointError: it cannot be found.
-    """
-    if index.header is None or not index.header.model["fingerprint"]:
-        if model is None:
-            why = "has no .sqlite beside it, so it" if index.header is None else "was converted and"
-            raise MismatchError(
-                f"`{index.path}` {why} does not say which model made it",
-                hint="name the model with --model, or ask by row: cgd search row:0 --index ...",
-            )
-        network = model if isinstance(model, CGD) else load_model(model)
-        logger.warning("%s does not say which model made it: unchecked", index.path)
-        return network
-    wanted = index.header.model["fingerprint"]
-    if model is None:
-        model = _recorded_model(index, runs)
-    network = model if isinstance(model, CGD) else load_model(model)
-    found = model_info(network)
-    if found.fingerprint != wanted:
-        made_by = index.header.model["source"]
-        same = f"{made_by} as it was then" if made_by == found.source else made_by
-        raise MismatchError(
-            f"the model {found.source} ({found.fingerprint[:12]}) did not make `{index.path}`; "
-            f"that was {same} ({wanted[:12]})",
-            hint="search with the index's own model, or embed the pictures again with this one",
-        )
-    return network
-
-
 def display_path(path: Path) -> str:
     """Relative to the current folder where it lies below it, else absolute."""
     try:
@@ -146,40 +109,8 @@ def branch_similarities(
     return result
 
 
-def _recorded_model(index: EmbeddingIndex, runs: Path) -> str | Path:
-    assert index.header is not None
-    described = index.header.model
-    recorded = described.get("path")
-    if recorded is None:
-        return str(described["source"])  # a backbone's name
-    there = Path(recorded).is_file()
-    if there and _fingerprint_there(Path(recorded)) in (None, described["fingerprint"]):
-        return Path(recorded)
-    folders = [index.path.absolute().parent, *sorted(runs.glob("*/"))]
-    found = find_by_fingerprint(described["fingerprint"], folders)
-    if found is None and there:
-        return Path(recorded)  # refused by its fingerprint, with both names
-    if found is None:
-        raise MismatchError(
-            f"the model that made `{index.path}` is gone: `{recorded}` is not there, and no "
-            f"checkpoint beside the index or under `{runs}` has its fingerprint "
-            f"{described['fingerprint'][:12]}",
-            hint="say where it is: --model FILE",
-        )
-    logger.info("model: %s (found by its fingerprint)", found)
-    return found
-
-
-def _fingerprint_there(path: Path) -> str | None:
-    """What the header of a checkpoint of ours says; None for another kind of weights file."""
-    if path.suffix != ".safetensors":
-        return None
-    metadata = read_header(path).metadata
-    return None if metadata is None else str(metadata.get("fingerprint"))
-
-
 def _read_queries(
-    names: list[str], index: EmbeddingIndex, model: Model, device: Device
+    names: list[str], index: EmbeddingIndex, model: "Model", device: Device
 ) -> tuple[list[Query], list[SkippedImage]]:
     answers: dict[int, Query] = {}
     skipped: list[SkippedImage] = []
@@ -196,9 +127,7 @@ def _read_queries(
             hint="leave out --model, or ask with a picture",
         )
     if files:
-        network = model_of_index(index, model)
-        _check_dimension(index, network)
-        engine = TorchEngine(network, device)
+        engine = query_engine(index, model, device)
         paths = [path for _, path in files]
         for batch in embed_files(engine, paths, batch_size=32, workers=0):
             for row, picture in zip(batch.rows, batch.pictures, strict=True):
@@ -283,11 +212,3 @@ def _blocks(index: EmbeddingIndex) -> Blocks:
             hint="leave out --explain, or embed again with a CGD model",
         )
     return index.header.blocks
-
-
-def _check_dimension(index: EmbeddingIndex, model: CGD) -> None:
-    if index.dim != model.embedding_dim:
-        raise MismatchError(
-            f"`{index.path}` has {index.dim} columns, the model gives {model.embedding_dim}",
-            hint="search with the model that made it",
-        )

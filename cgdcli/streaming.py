@@ -16,13 +16,9 @@ from cgdcli.images.cropping import Box
 from cgdcli.images.decoding import Pixels, read_image
 from cgdcli.images.loading import batched, read_ahead, worker_count
 from cgdcli.images.transforms import eval_pixels
-from cgdcli.model.cgd import CGD
-from cgdcli.reports import ModelInfo, SkippedImage
-from cgdcli.weights.checkpoint import model_fingerprint
-from cgdcli.weights.loading import load_model
+from cgdcli.reports import SkippedImage
 from cgdcli.words import counted
 
-Model = CGD | str | Path | None
 OnProgress = Callable[[int, int, int], None]
 """Called with pictures done, pictures in all, and how many of those done were skipped."""
 
@@ -83,37 +79,39 @@ def embed_files(
     def read(item: tuple[int, Path]) -> ReadPicture:
         return _read(item[0], item[1], size, boxes[item[0]] if boxes else None)
 
-    reads = read_ahead(read, enumerate(files), workers=worker_count(workers))
-    for block in batched(reads, batch_size):
-        good = [picture for picture in block if picture.pixels is not None]
-        skipped = [picture for picture in block if picture.pixels is None]
-        rows = np.empty((0, 0), np.float32)
-        if good:
-            pixels = np.stack([p.pixels for p in good if p.pixels is not None])
-            if filled and len(good) < batch_size:
-                blank = np.zeros((batch_size - len(good), *pixels.shape[1:]), np.uint8)
-                pixels = np.concatenate([pixels, blank])
-            rows = engine.embed(pixels)[: len(good)]
-            _check_finite(rows, good)
-            empty: list[bool] = np.all(rows == 0, axis=1).tolist()
-            for i in np.flatnonzero(empty):
-                skipped.append(_without_pixels(good[i], "the network's answer is all zero"))
-            good = [_without_pixels(p) for p, gone in zip(good, empty, strict=True) if not gone]
-            rows = rows[np.logical_not(empty)]
-        yield EmbeddedBatch(rows, good, skipped)
+    room = batch_size if filled else 0
+    if engine.parallel == 1:
+        reads = read_ahead(read, enumerate(files), workers=worker_count(workers))
+        for block in batched(reads, batch_size):
+            yield _embedded(engine, block, room)
+        return
+
+    def read_and_embed(items: list[tuple[int, Path]]) -> EmbeddedBatch:
+        return _embedded(engine, [read(item) for item in items], room)
+
+    blocks = batched(enumerate(files), batch_size)
+    yield from read_ahead(
+        read_and_embed, blocks, workers=engine.parallel, ahead=3 * engine.parallel
+    )
 
 
-def as_model(model: Model) -> CGD:
-    """A `CGD` as it is, anything else through `load_model`."""
-    return model if isinstance(model, CGD) else load_model(model)
-
-
-def model_info(model: CGD) -> ModelInfo:
-    """What a model is, its fingerprint taken from its weights as they are now."""
-    found = model_fingerprint(model)
-    if model.info is not None and model.info.fingerprint == found:
-        return model.info
-    return ModelInfo("a model in memory", found, model.config.to_dict())
+def _embedded(engine: Engine, block: list[ReadPicture], room: int) -> EmbeddedBatch:
+    """One forward pass of at least `room` pictures, blank ones where there are no more."""
+    good = [picture for picture in block if picture.pixels is not None]
+    skipped = [picture for picture in block if picture.pixels is None]
+    if not good:
+        return EmbeddedBatch(np.empty((0, 0), np.float32), [], skipped)
+    pixels = np.stack([p.pixels for p in good if p.pixels is not None])
+    if len(good) < room:
+        blank = np.zeros((room - len(good), *pixels.shape[1:]), np.uint8)
+        pixels = np.concatenate([pixels, blank])
+    rows = engine.embed(pixels)[: len(good)]
+    _check_finite(rows, good)
+    empty: list[bool] = np.all(rows == 0, axis=1).tolist()
+    for i in np.flatnonzero(empty):
+        skipped.append(_without_pixels(good[i], "the network's answer is all zero"))
+    kept = [_without_pixels(p) for p, gone in zip(good, empty, strict=True) if not gone]
+    return EmbeddedBatch(rows[np.logical_not(empty)], kept, skipped)
 
 
 def nothing_readable(count: int, skipped: Sequence[SkippedImage]) -> DatasetError:

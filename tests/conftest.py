@@ -1,6 +1,8 @@
+import atexit
 import os
 import shutil
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +12,12 @@ import pytest
 _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 os.environ.setdefault("OMP_NUM_THREADS", str(max(1, 2 // _WORKERS)))
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+# Compiled networks of the tests are not the user's; the processes of pytest-xdist share them.
+if "CGD_TESTS_CACHE" not in os.environ:
+    os.environ["CGD_TESTS_CACHE"] = os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="cgd-")
+    atexit.register(shutil.rmtree, os.environ["CGD_TESTS_CACHE"], ignore_errors=True)
 
 
 # What follows serves tests/cli: one tiny model for the whole session, trained by a real process.

@@ -9,6 +9,7 @@ from cgdcli.cli.options import (
     EXIT_SKIPPED,
     BatchSizeOption,
     DeviceOption,
+    EngineOption,
     JsonOption,
     ModelOption,
     QuietOption,
@@ -18,7 +19,7 @@ from cgdcli.cli.options import (
     option,
 )
 from cgdcli.cli.output import Output
-from cgdcli.config import EmbedConfig
+from cgdcli.config import EmbedConfig, Precision
 from cgdcli.errors import ConfigError, DatasetError
 from cgdcli.words import counted
 
@@ -66,6 +67,14 @@ def embed(
     max_megapixels: Annotated[
         float, option(help="Skip pictures that claim more pixels: a bomb fills the memory.")
     ] = EmbedConfig.max_megapixels,
+    engine: EngineOption = EmbedConfig.engine,
+    precision: Annotated[
+        Precision,
+        option(
+            help="Other than fp32: taken if it finds what fp32 finds on a sample. auto: the "
+            "fastest that does."
+        ),
+    ] = EmbedConfig.precision,
     workers: WorkersOption = EmbedConfig.workers,
     device: DeviceOption = EmbedConfig.device,
     as_json: JsonOption = False,
@@ -95,7 +104,9 @@ def embed(
             exclude=exclude or (),
             verify=verify,
             rebuild=rebuild,
-            config=EmbedConfig(batch_size, workers, device, max_megapixels),
+            config=EmbedConfig(
+                batch_size, workers, device, max_megapixels, engine=engine, precision=precision
+            ),
             on_progress=on_progress,
         )
     out.say(*embed_lines(report))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cgdcli.config import Dataset, Device, backbone_words
+from cgdcli.config import Dataset, Device, EngineName, backbone_words
 
 # Each option is also CGD_<COMMAND>_<OPTION>; `cgd --help` says so once instead of on every line.
 option = partial(typer.Option, show_envvar=False)
@@ -25,6 +25,10 @@ DeviceOption = Annotated[Device, option(help="Where to compute.")]
 ForceOption = Annotated[bool, option("--force", help="Replace an existing output file.")]
 WorkersOption = Annotated[
     int, option(min=0, help="Threads that read pictures; 0: as many as cores, at most 8.")
+]
+EngineOption = Annotated[
+    EngineName,
+    option(help="What computes; `auto`: OpenVINO on a CPU (extra `fast`), else PyTorch."),
 ]
 BatchSizeOption = Annotated[
     int, option(min=0, help="Pictures a forward pass; 0: what suits the device.")

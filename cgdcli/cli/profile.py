@@ -123,7 +123,7 @@ def profile(
     )
     if compare is not None:
         if checkpoint is not None:
-            from cgdcli.streaming import as_model
+            from cgdcli.networks import as_model
 
             network = as_model(checkpoint).config
         comparison = compare_models(variants(network, compare), config)

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from cgdcli.config.checks import AUTO, check_range
-from cgdcli.config.names import Device, Strict, StrideMode
+from cgdcli.config.checks import AUTO, check_choice, check_range
+from cgdcli.config.names import Device, EngineName, Precision, Strict, StrideMode
 from cgdcli.config.network import Transform, check_descriptors
 
 
@@ -13,6 +13,8 @@ class EmbedConfig:
 
     Attributes:
         batch_size: pictures a forward pass; `AUTO` (0) for what suits, see `pass_size`.
+        precision: of an index; a reduced one is taken only if it finds the neighbours that fp32
+            finds. `auto`: the fastest that does.
         max_megapixels: pictures that claim more are skipped, as bombs would be; Pillow's limit.
     """
 
@@ -20,8 +22,12 @@ class EmbedConfig:
     workers: int = 0
     device: Device = Device.auto
     max_megapixels: float = 179.0
+    engine: EngineName = EngineName.auto
+    precision: Precision = Precision.fp32
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "engine", check_choice("engine", self.engine, EngineName))
+        object.__setattr__(self, "precision", check_choice("precision", self.precision, Precision))
         check_range("--batch-size", self.batch_size, 0, 100_000)
         check_range("--max-megapixels", self.max_megapixels, 0.001, 1e6)
         check_range("--workers", self.workers, 0, 256)

@@ -109,6 +109,14 @@ class Precision(StrEnum):
     bf16 = "bf16"
 
 
+class EngineName(StrEnum):
+    """What computes embeddings; `auto`: OpenVINO on a CPU where it is installed, else PyTorch."""
+
+    auto = "auto"
+    torch = "torch"
+    openvino = "openvino"
+
+
 class Cache(StrEnum):
     """Where decoded pictures are kept."""
 

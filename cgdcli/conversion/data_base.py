@@ -15,8 +15,9 @@ from cgdcli.errors import CheckpointError, MismatchError, OutputError
 from cgdcli.index.builder import IndexBuilder
 from cgdcli.index.records import IndexHeader, Picture
 from cgdcli.model.cgd import CGD
+from cgdcli.networks import Model, as_model, model_info
 from cgdcli.reports import DataBaseReport, ModelInfo
-from cgdcli.streaming import Model, as_model, embed_files, model_info
+from cgdcli.streaming import embed_files
 from cgdcli.weights.data_base import PARTS, DataBasePart, is_data_base, read_data_base
 from cgdcli.weights.formats.reference import read_file_name
 from cgdcli.weights.reading import read_content

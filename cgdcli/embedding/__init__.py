@@ -5,11 +5,12 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from cgdcli.config import EmbedConfig
+from cgdcli.config import EmbedConfig, Precision
 from cgdcli.datasets.folders import folder_labels, read_label_table
+from cgdcli.embedding.parity import Parity, chosen_precision
 from cgdcli.embedding.refreshing import refresh
 from cgdcli.engines import Engine
-from cgdcli.engines.torch_engine import TorchEngine
+from cgdcli.engines.choosing import make_engine
 from cgdcli.errors import DatasetError, OutputError
 from cgdcli.files import check_output
 from cgdcli.images.decoding import pixel_limit
@@ -18,8 +19,9 @@ from cgdcli.index.builder import IndexBuilder
 from cgdcli.index.records import IndexHeader, index_path, relative_to_index
 from cgdcli.index.replacing import check_replaceable
 from cgdcli.model.cgd import CGD
+from cgdcli.networks import Model, as_model, model_info
 from cgdcli.reports import EmbedReport
-from cgdcli.streaming import Model, OnProgress, as_model, model_info
+from cgdcli.streaming import OnProgress
 
 
 def embed_images(
@@ -64,9 +66,9 @@ def embed_images(
     _check_found(paths, listing)
     names = _labels(labels, listing.images)
     network = as_model(model)
-    engine = TorchEngine(network, config.device)
+    engine, parity = _engine(network, listing, config)
     origins = sorted(str(absolute_path(path)) for path in ([Path.cwd()] if listed else paths))
-    header = _header(network, engine, origins, labels, target)
+    header = _header(network, engine, parity, origins, labels, target)
     with _builder(target, header, listed, rebuild) as builder, pixel_limit(config.max_megapixels):
         done = refresh(builder, header, listing, names, engine, config, verify, on_progress)
     return EmbedReport(
@@ -84,7 +86,25 @@ def embed_images(
         dropped=done.dropped,
         continued=done.continued,
         excluded=listing.excluded,
+        engine=engine.name,
+        precision=engine.precision,
     )
+
+
+def _engine(network: CGD, listing: Listing, config: EmbedConfig) -> tuple[Engine, Parity | None]:
+    """What computes, and how it agreed with fp32 where it is reduced."""
+
+    def make(precision: Precision) -> Engine:
+        return make_engine(
+            network,
+            model_info(network).fingerprint,
+            engine=config.engine,
+            precision=precision,
+            device=config.device,
+        )
+
+    with pixel_limit(config.max_megapixels):
+        return chosen_precision(make, [image.file for image in listing.images], config)
 
 
 def _builder(target: Path, header: IndexHeader, listed: bool, rebuild: bool) -> IndexBuilder:
@@ -144,7 +164,12 @@ def _labels(labels: str, images: Sequence[FoundImage]) -> list[str | None]:
 
 
 def _header(
-    model: CGD, engine: Engine, sources: list[str], labels: str, target: Path
+    model: CGD,
+    engine: Engine,
+    parity: Parity | None,
+    sources: list[str],
+    labels: str,
+    target: Path,
 ) -> IndexHeader:
     info = model_info(model)
     described = info.to_dict()
@@ -160,4 +185,5 @@ def _header(
         sources=sources,
         relative_sources=[str(relative_to_index(source, target)) for source in sources],
         labels=labels,
+        parity=parity.to_dict() if parity else None,
     )

@@ -17,12 +17,14 @@ class Engine(Protocol):
         name, precision: recorded in an index (`torch`, `fp32`).
         config: of the network; its transform says how pictures are prepared.
         on_cpu: whether it computes there.
+        parallel: how many threads may call `embed` at once, and should.
     """
 
     name: str
     precision: str
     config: CGDConfig
     on_cpu: bool
+    parallel: int
 
     def embed(self, pixels: NDArray[np.uint8]) -> Rows:
         """uint8 (B, H, W, 3), resized already, to float32 (B, D) with unit rows."""

@@ -1,4 +1,4 @@
-"""The engine that is always there: PyTorch, exact float32, on CPU, CUDA or MPS."""
+"""The engine that is always there: PyTorch on CPU, CUDA or MPS."""
 
 import logging
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cgdcli.config import Device
+from cgdcli.config import Device, Precision
 from cgdcli.engines import Rows
 from cgdcli.errors import ConfigError
 from cgdcli.model.cgd import CGD
@@ -15,21 +15,29 @@ logger = logging.getLogger("cgdcli")
 
 
 class TorchEngine:
-    """Runs a `CGD` in eval mode on one device."""
+    """Runs a `CGD` in eval mode on one device; in bf16 the backbone alone, under autocast."""
 
     name = "torch"
-    precision = "fp32"
+    parallel = 1  # its own threads share a pass
 
-    def __init__(self, model: CGD, device: Device = Device.auto) -> None:
+    def __init__(
+        self, model: CGD, device: Device = Device.auto, precision: Precision = Precision.fp32
+    ) -> None:
+        assert precision is not Precision.auto
+        self.precision = precision.value
         self.device = torch_device(device)
         self.on_cpu = self.device.type == "cpu"
         self.config = model.config
         self.model = model.to(self.device).eval()
-        logger.debug("engine torch, fp32, on %s, %d threads", self.device, torch.get_num_threads())
+        logger.debug(
+            "engine torch, %s, on %s, %d threads", precision, self.device, torch.get_num_threads()
+        )
 
     def embed(self, pixels: NDArray[np.uint8]) -> Rows:
         """See `engines.Engine`."""
-        rows = self.model.embed(torch.from_numpy(pixels)).cpu().numpy()
+        reduced = self.precision == Precision.bf16
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=reduced):
+            rows = self.model.embed(torch.from_numpy(pixels)).cpu().numpy()
         assert rows.dtype == np.float32
         return rows
 

@@ -4,13 +4,12 @@ Threads, not processes: Pillow decodes and resizes without the interpreter's loc
 start at once, share memory and die with the program on every system.
 """
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from cgdcli.launch import processes_here
+from cgdcli.launch import cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -25,9 +24,7 @@ def worker_count(workers: int) -> int:
     """
     if workers:
         return workers
-    available = getattr(os, "sched_getaffinity", None)
-    cores = len(available(0)) if available else os.cpu_count() or 1
-    return min(8, max(1, cores // processes_here()))
+    return min(8, cores())
 
 
 def read_ahead(

@@ -7,12 +7,12 @@ import torch
 
 from cgdcli.config import CGDConfig, ProfileConfig
 from cgdcli.model.cgd import CGD
+from cgdcli.networks import Model, as_model
 from cgdcli.profiling.counting import count_network
 from cgdcli.profiling.latency import measure_latency
 from cgdcli.profiling.machine import machine_name, measure_roofline
 from cgdcli.profiling.pictures import profile_folder
 from cgdcli.reports import CompareReport, MachinePeaks, ProfileReport, StageSpeed
-from cgdcli.streaming import Model, as_model
 
 
 def profile_model(

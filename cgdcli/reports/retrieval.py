@@ -16,6 +16,7 @@ class EmbedReport(Report):
         renamed, dropped: rows that were kept under another name, and that were left out.
         continued: rows that a run which was stopped had made.
         passed_over, excluded: files without a picture's extension; pictures left out by patterns.
+        engine, precision: that made the rows of now.
     """
 
     index: Path
@@ -32,6 +33,8 @@ class EmbedReport(Report):
     dropped: int = 0
     continued: int = 0
     excluded: int = 0
+    engine: str = ""
+    precision: str = ""
 
     @property
     def images_per_second(self) -> float:

@@ -130,21 +130,21 @@ def _embed_changes(report: EmbedReport) -> str:
     """Of an index that was there before, or begun by a run that was stopped."""
     kept = report.rows - report.embedded
     said = [f"{report.embedded} embedded", f"{kept} kept"]
-    if report.continued:
-        said[1] += f" (of {report.continued} done by the run that was stopped)"
     if report.renamed:
         said.append(f"{report.renamed} of them renamed")
     if report.dropped:
         said.append(f"{report.dropped} dropped")
     if not report.embedded + report.renamed + report.dropped + report.continued:
         return "nothing was new, changed or gone"
-    return ", ".join(said)
+    gone_on = "went on from a run that was stopped: " if report.continued else ""
+    return gone_on + ", ".join(said)
 
 
 def embed_lines(report: EmbedReport) -> list[str]:
     """What was made, where, how fast, and what to type next."""
     size = report.index.stat().st_size
-    rate = f" ({report.images_per_second:.1f} pictures/s)" if report.embedded else ""
+    how = f"{report.images_per_second:.1f} pictures/s, {report.engine} {report.precision}"
+    rate = f" ({how})" if report.embedded else ""
     lines = [
         f"{report.index}: {counted(report.rows, 'row')} of {report.embedding_dim}, "
         f"{bytes_text(size)}, {counted(report.labels, 'label')}, "

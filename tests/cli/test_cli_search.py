@@ -317,3 +317,27 @@ def test_a_query_is_turned_as_its_exif_says(cgd, in_toy, tmp_path):
     turned.save(tmp_path / "turned.png", exif=exif)
     a, b = (hits(ask(cgd, tmp_path / f"{n}.png")) for n in ("upright", "turned"))
     assert [hit["similarity"] for hit in a] == pytest.approx([h["similarity"] for h in b], abs=1e-5)
+
+
+def test_a_network_compiled_before_needs_no_torch(in_toy, toy, tmp_path):
+    """With the extra `fast`: what an index was made with is compiled and kept, and found again."""
+    import subprocess
+    import sys
+
+    from cli_toys import environment
+
+    code = (
+        "import sys\nfrom cgdcli.cli import main\nended = main(sys.argv[1:])\n"
+        "print(ended, [n for n in ('torch', 'torchvision') if n in sys.modules])"
+    )
+    line = ["search", "query.jpg", "--index", "feats.npy", "-k", "2"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *line],
+        cwd=toy.folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "0 []"
+    assert "imgs/red" in done.stdout

@@ -17,7 +17,7 @@ from cgdcli.index import builder as building
 from cgdcli.index.store import EmbeddingIndex
 from cgdcli.model.cgd import CGD
 
-SMALL = EmbedConfig(batch_size=2, workers=1)
+SMALL = EmbedConfig(batch_size=2, workers=1, engine="torch")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,142 @@
+"""What embeds the queries of an index: its own model, compiled before or loaded now.
+
+Nothing here imports torch before it must: a query by a network that OpenVINO has in its cache needs
+none of it, and torch with torchvision would take longer than all the rest.
+"""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cgdcli.config import CGDConfig, Device, Precision
+from cgdcli.engines import Engine
+from cgdcli.engines.openvino_engine import cached_engine
+from cgdcli.errors import MismatchError
+from cgdcli.index.store import EmbeddingIndex
+from cgdcli.weights.header import read_header
+
+if TYPE_CHECKING:
+    from cgdcli.model.cgd import CGD
+    from cgdcli.networks import Model
+
+logger = logging.getLogger("cgdcli")
+
+
+def query_engine(
+    index: EmbeddingIndex, model: "Model" = None, device: Device = Device.auto
+) -> Engine:
+    """The engine for queries, in the precision that the index was made in.
+
+    Args:
+        model: None for the one that made the index.
+
+    Raises:
+        MismatchError: the model found is another than the one that made the index.
+        CheckpointError: it cannot be found.
+    """
+    precision = Precision.fp32
+    if index.header is not None and index.header.precision in list(Precision):
+        precision = Precision(index.header.precision)
+    if model is None and device in (Device.auto, Device.cpu):
+        compiled = _compiled_before(index, precision)
+        if compiled is not None:
+            return compiled
+    from cgdcli.engines.choosing import make_engine
+    from cgdcli.networks import model_info
+
+    network = model_of_index(index, model)
+    if index.dim != network.embedding_dim:
+        raise MismatchError(
+            f"`{index.path}` has {index.dim} columns, the model gives {network.embedding_dim}",
+            hint="search with the model that made it",
+        )
+    fingerprint = model_info(network).fingerprint
+    return make_engine(network, fingerprint, precision=precision, device=device)
+
+
+def model_of_index(index: EmbeddingIndex, model: "Model", runs: Path = Path("runs")) -> "CGD":
+    """The model to embed queries with: the one given, else the one that made the index.
+
+    The latter is looked for where it was, beside the index, and among the runs by fingerprint.
+
+    Raises:
+        MismatchError: the model found is another than the one that made the index.
+        CheckpointError: it cannot be found.
+    """
+    from cgdcli.model.cgd import CGD
+    from cgdcli.networks import model_info
+    from cgdcli.weights.loading import load_model
+
+    if index.header is None or not index.header.model["fingerprint"]:
+        if model is None:
+            why = "has no .sqlite beside it, so it" if index.header is None else "was converted and"
+            raise MismatchError(
+                f"`{index.path}` {why} does not say which model made it",
+                hint="name the model with --model, or ask by row: cgd search row:0 --index ...",
+            )
+        network = model if isinstance(model, CGD) else load_model(model)
+        logger.warning("%s does not say which model made it: unchecked", index.path)
+        return network
+    wanted = index.header.model["fingerprint"]
+    if model is None:
+        model = _recorded_model(index, runs)
+    network = model if isinstance(model, CGD) else load_model(model)
+    found = model_info(network)
+    if found.fingerprint != wanted:
+        made_by = index.header.model["source"]
+        same = f"{made_by} as it was then" if made_by == found.source else made_by
+        raise MismatchError(
+            f"the model {found.source} ({found.fingerprint[:12]}) did not make `{index.path}`; "
+            f"that was {same} ({wanted[:12]})",
+            hint="search with the index's own model, or embed the pictures again with this one",
+        )
+    return network
+
+
+def _compiled_before(index: EmbeddingIndex, precision: Precision) -> Engine | None:
+    """The engine in the cache, if the index's model is a backbone's name or is where it was."""
+    if index.header is None or not index.header.model["fingerprint"]:
+        return None
+    described = index.header.model
+    recorded = described.get("path")
+    if recorded is not None and (
+        not Path(recorded).is_file()
+        or _fingerprint_there(Path(recorded)) != described["fingerprint"]
+    ):
+        return None
+    config = CGDConfig.from_dict(described["config"])
+    return cached_engine(described["fingerprint"], precision, config)
+
+
+def _recorded_model(index: EmbeddingIndex, runs: Path) -> str | Path:
+    assert index.header is not None
+    described = index.header.model
+    recorded = described.get("path")
+    if recorded is None:
+        return str(described["source"])  # a backbone's name
+    there = Path(recorded).is_file()
+    if there and _fingerprint_there(Path(recorded)) in (None, described["fingerprint"]):
+        return Path(recorded)
+    from cgdcli.weights.loading import find_by_fingerprint
+
+    folders = [index.path.absolute().parent, *sorted(runs.glob("*/"))]
+    found = find_by_fingerprint(described["fingerprint"], folders)
+    if found is None and there:
+        return Path(recorded)  # refused by its fingerprint, with both names
+    if found is None:
+        raise MismatchError(
+            f"the model that made `{index.path}` is gone: `{recorded}` is not there, and no "
+            f"checkpoint beside the index or under `{runs}` has its fingerprint "
+            f"{described['fingerprint'][:12]}",
+            hint="say where it is: --model FILE",
+        )
+    logger.info("model: %s (found by its fingerprint)", found)
+    return found
+
+
+def _fingerprint_there(path: Path) -> str | None:
+    """What the header of a checkpoint of ours says; None for another kind of weights file."""
+    if path.suffix != ".safetensors":
+        return None
+    metadata = read_header(path).metadata
+    return None if metadata is None else str(metadata.get("fingerprint"))

@@ -1,0 +1,90 @@
+"""A reduced precision is taken once it finds what fp32 finds, and refused with the figure."""
+
+import numpy as np
+import pytest
+from cli_toys import draw
+
+from cgdcli.config import CGDConfig, EmbedConfig, Precision, Transform
+from cgdcli.embedding.parity import chosen_precision, compare_rows
+from cgdcli.errors import MismatchError
+
+RNG = np.random.default_rng(0)
+
+
+def unit(rows):
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_figures_are_those_of_a_naive_loop():
+    exact = unit(RNG.normal(size=(30, 8)))
+    reduced = unit(exact + 0.2 * RNG.normal(size=(30, 8)))
+    found = compare_rows(exact, reduced)
+    cosines = [
+        float(a.astype(float) @ b.astype(float)) for a, b in zip(exact, reduced, strict=True)
+    ]
+    nearest = []
+    for rows in (exact, reduced):
+        similarity = rows @ rows.T
+        np.fill_diagonal(similarity, -9)
+        nearest.append(similarity.argmax(axis=1))
+    assert found.pictures == 30
+    assert found.cosine_min == pytest.approx(min(cosines))
+    assert found.cosine_mean == pytest.approx(np.mean(cosines))
+    assert found.neighbours == np.mean(nearest[0] == nearest[1]) < 1
+
+
+def test_the_same_rows_agree():
+    rows = unit(RNG.normal(size=(25, 8)))
+    assert compare_rows(rows, rows).neighbours == 1
+
+
+class Fake:
+    """Rows of a picture's mean colours, in a precision with noise of its own."""
+
+    name, parallel, on_cpu = "fake", 1, True
+    config = CGDConfig(transform=Transform(image_size=32))
+
+    def __init__(self, precision, noise):
+        self.precision, self.noise = precision, noise if precision is Precision.bf16 else 0.0
+        self.rng = np.random.default_rng(0)
+
+    def embed(self, pixels):
+        means = pixels.reshape(len(pixels), -1, 3).mean(axis=1) - 100
+        spread = pixels.reshape(len(pixels), -1)[:, :40].astype(float) - 100
+        rows = np.concatenate([means, spread], axis=1)
+        return unit(rows + self.noise * self.rng.normal(size=rows.shape))
+
+
+@pytest.fixture
+def files(tmp_path):
+    return [draw(tmp_path / f"{n}.png", ["red", "green", "blue"][n % 3], n) for n in range(40)]
+
+
+def choose(files, precision, noise):
+    config = EmbedConfig(precision=precision, batch_size=4)
+    return chosen_precision(lambda p: Fake(p, noise), files, config)
+
+
+def test_fp32_is_taken_unasked(files):
+    engine, parity = choose(files, Precision.fp32, 1e9)
+    assert (engine.precision, parity) == (Precision.fp32, None)
+
+
+def test_a_precision_that_agrees_is_taken_and_its_figures_are_known(files):
+    engine, parity = choose(files, Precision.bf16, 1e-6)
+    assert engine.precision is Precision.bf16
+    assert parity.to_dict()["neighbours"] == 1.0 and parity.pictures == 40
+
+
+def test_one_that_does_not_is_refused_with_the_figure_or_left_by_auto(files):
+    with pytest.raises(MismatchError, match=r"fp32's for \d+\.\d %") as caught:
+        choose(files, Precision.bf16, 1e3)
+    assert caught.value.exit_code == 4 and "--precision auto" in caught.value.hint
+    engine, parity = choose(files, Precision.auto, 1e3)
+    assert (engine.precision, parity) == (Precision.fp32, None)
+
+
+def test_few_pictures_say_nothing(files):
+    with pytest.raises(MismatchError, match="too few"):
+        choose(files[:5], Precision.bf16, 0.0)
+    assert choose(files[:5], Precision.auto, 0.0)[0].precision is Precision.fp32
