@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cgdcli.config import CGDConfig, Device, Precision
+from cgdcli.config import TORCHVISION, CGDConfig, Device, Precision, is_timm
 from cgdcli.engines import Engine
 from cgdcli.engines.openvino_engine import cached_engine
 from cgdcli.errors import MismatchError
@@ -98,11 +98,14 @@ def _compiled_before(index: EmbeddingIndex, precision: Precision) -> Engine | No
     if index.header is None or not index.header.model["fingerprint"]:
         return None
     described = index.header.model
-    recorded = described.get("path")
-    if recorded is not None and (
-        not Path(recorded).is_file()
-        or _fingerprint_there(Path(recorded)) != described["fingerprint"]
-    ):
+    recorded, source = described.get("path"), str(described["source"])
+    if recorded is None:
+        there = source in TORCHVISION or is_timm(source)
+    else:
+        there = Path(recorded).is_file() and (
+            _fingerprint_there(Path(recorded)) == described["fingerprint"]
+        )
+    if not there:
         return None
     config = CGDConfig.from_dict(described["config"])
     return cached_engine(described["fingerprint"], precision, config)

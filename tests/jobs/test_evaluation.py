@@ -197,7 +197,7 @@ def test_table_without_a_readable_picture_is_refused(tmp_path):
         (tmp_path / name).write_bytes(b"no picture")
 
     class Engine:
-        name, precision = "none", "fp32"
+        name, precision, parallel, on_cpu = "none", "fp32", 1, True
         config = pooled_config("resnet18")
 
     with pytest.raises(DatasetError, match="none of the 2 pictures"):
@@ -210,7 +210,7 @@ def test_table_without_a_readable_picture_is_refused(tmp_path):
 class Looking:
     """An engine whose embedding of a picture is its mean colour."""
 
-    name, precision = "mean colour", "fp32"
+    name, precision, parallel, on_cpu = "mean colour", "fp32", 1, True
     config = pooled_config("resnet18")
 
     def embed(self, pixels):
