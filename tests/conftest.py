@@ -20,6 +20,16 @@ if "CGD_TESTS_CACHE" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["CGD_TESTS_CACHE"], ignore_errors=True)
 
 
+@pytest.fixture(autouse=True)
+def pytorch_unless_marked(request, monkeypatch):
+    """A network is compiled by OpenVINO in seconds, and every test has another: `auto` is PyTorch.
+
+    Real processes choose for themselves: the toy of tests/cli is embedded by OpenVINO.
+    """
+    if request.node.get_closest_marker("openvino") is None:
+        monkeypatch.setattr("cgdcli.engines.choosing.is_installed", lambda: False)
+
+
 # What follows serves tests/cli: one tiny model for the whole session, trained by a real process.
 
 # Two threads that spin on two shared cores wait for each other thirty times longer than they work.

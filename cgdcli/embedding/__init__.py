@@ -17,7 +17,7 @@ from cgdcli.images.decoding import pixel_limit
 from cgdcli.images.finding import FoundImage, Listing, absolute_path, find_images, list_images
 from cgdcli.index.builder import IndexBuilder
 from cgdcli.index.records import IndexHeader, index_path, relative_to_index
-from cgdcli.index.replacing import check_replaceable
+from cgdcli.index.replacing import check_replaceable, header_there
 from cgdcli.model.cgd import CGD
 from cgdcli.networks import Model, as_model, model_info
 from cgdcli.reports import EmbedReport
@@ -66,7 +66,7 @@ def embed_images(
     _check_found(paths, listing)
     names = _labels(labels, listing.images)
     network = as_model(model)
-    engine, parity = _engine(network, listing, config)
+    engine, parity = _engine(network, listing, config, None if rebuild else header_there(target))
     origins = sorted(str(absolute_path(path)) for path in ([Path.cwd()] if listed else paths))
     header = _header(network, engine, parity, origins, labels, target)
     with _builder(target, header, listed, rebuild) as builder, pixel_limit(config.max_megapixels):
@@ -91,20 +91,31 @@ def embed_images(
     )
 
 
-def _engine(network: CGD, listing: Listing, config: EmbedConfig) -> tuple[Engine, Parity | None]:
-    """What computes, and how it agreed with fp32 where it is reduced."""
+def _engine(
+    network: CGD, listing: Listing, config: EmbedConfig, there: IndexHeader | None
+) -> tuple[Engine, Parity | None]:
+    """What computes, and how it agreed with fp32 where it is reduced.
+
+    Args:
+        there: of the index that is refreshed.
+    """
+    fingerprint = model_info(network).fingerprint
+    before = None
+    if there is not None and there.model["fingerprint"] == fingerprint:
+        before = there.precision, there.parity
 
     def make(precision: Precision) -> Engine:
         return make_engine(
             network,
-            model_info(network).fingerprint,
+            fingerprint,
             engine=config.engine,
             precision=precision,
             device=config.device,
         )
 
     with pixel_limit(config.max_megapixels):
-        return chosen_precision(make, [image.file for image in listing.images], config)
+        files = [image.file for image in listing.images]
+        return chosen_precision(make, files, config, before)
 
 
 def _builder(target: Path, header: IndexHeader, listed: bool, rebuild: bool) -> IndexBuilder:

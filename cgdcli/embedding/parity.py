@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -21,6 +22,7 @@ SAMPLE = 200
 NEIGHBOURS_AGREE = 0.95
 # Fewer say nothing: one of them would be a twentieth.
 FEWEST = 20
+_SHARES = ("cosine_min", "cosine_mean", "neighbours")
 
 
 @dataclass(frozen=True)
@@ -48,18 +50,34 @@ class Parity:
         """For an index's header."""
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, figures: dict[str, float]) -> Self:
+        """The inverse."""
+        return cls(int(figures["pictures"]), *(figures[name] for name in _SHARES))
+
 
 def chosen_precision(
-    make: Callable[[Precision], Engine], files: Sequence[Path], config: EmbedConfig
+    make: Callable[[Precision], Engine],
+    files: Sequence[Path],
+    config: EmbedConfig,
+    before: tuple[str, dict[str, float] | None] | None = None,
 ) -> tuple[Engine, Parity | None]:
     """The engine of the precision asked for, once it has shown that it agrees with fp32.
 
     Args:
         make: the engine of a precision.
+        before: precision and figures of the index that is refreshed, of the same model: what was
+            shown then is not asked again.
 
     Raises:
         MismatchError: it does not; of `auto`, fp32 is taken instead.
     """
+    if before is not None and config.precision in (Precision.auto, before[0]):
+        precision, figures = before
+        if figures is not None:
+            return make(Precision(precision)), Parity.from_dict(figures)
+        if precision == Precision.fp32:
+            return make(Precision.fp32), None
     exact = make(Precision.fp32)
     if config.precision is Precision.fp32:
         return exact, None

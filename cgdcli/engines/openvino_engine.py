@@ -13,6 +13,7 @@ import platform
 import queue
 import struct
 import sys
+import threading
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,11 @@ class OpenVINOEngine:
 
     name = "openvino"
     on_cpu = True
+    # The first inference of a process goes alone: two at once wait for each other for ever, one in
+    # pybind11's once-only set-up of NumPy, holding its guard and wanting the interpreter's lock,
+    # one the other way round (seen with OpenVINO 2026.4).
+    _alone = threading.Lock()
+    _begun = threading.Event()
 
     def __init__(self, compiled: Any, config: CGDConfig, precision: Precision) -> None:
         self.config, self.precision, self.parallel = config, precision.value, cores()
@@ -53,6 +59,14 @@ class OpenVINOEngine:
 
     def embed(self, pixels: NDArray[np.uint8]) -> Rows:
         """See `engines.Engine`; any number of threads may call it."""
+        if self._begun.is_set():
+            return self._infer(pixels)
+        with self._alone:
+            rows = self._infer(pixels)
+            self._begun.set()
+            return rows
+
+    def _infer(self, pixels: NDArray[np.uint8]) -> Rows:
         request = self._requests.get()
         try:
             return np.array(request.infer({0: pixels})[0], dtype=np.float32)

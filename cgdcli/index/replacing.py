@@ -1,5 +1,6 @@
 """What may be written over: an index of the same pictures by the same model, and nothing else."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -7,6 +8,15 @@ from cgdcli.errors import IndexFileError, MismatchError, OutputError
 from cgdcli.index.records import IndexHeader, sidecar
 from cgdcli.index.rows import is_our_array
 from cgdcli.index.store import read_index_header
+
+
+def header_there(path: Path) -> IndexHeader | None:
+    """What the index at `path` says of itself; None where there is none of ours."""
+    with contextlib.suppress(IndexFileError, MismatchError):
+        header, database = read_index_header(sidecar(path))
+        database.close()
+        return header
+    return None
 
 
 def check_replaceable(path: Path, wanted: IndexHeader, *, rebuild: bool) -> bool:
@@ -59,6 +69,7 @@ def check_replaceable(path: Path, wanted: IndexHeader, *, rebuild: bool) -> bool
         raise MismatchError(
             f"`{path}` was made in {header.precision}, and its new rows would be in "
             f"{wanted.precision}",
-            hint="choose another -o, or add --rebuild to make all of them anew",
+            hint=f"go on with --precision {header.precision}, choose another -o, or add --rebuild "
+            "to make all of them anew",
         )
     return True

@@ -453,6 +453,20 @@ def test_lists_that_do_not_do(embed, imgs, content, word):
     check_failure(embed("--files-from", "list", "-o", "f.npy"), 1, word)
 
 
+def test_a_reduced_precision_end_to_end(embed, imgs):
+    """Checked, recorded, gone on with unasked, and never mixed with another."""
+    for folder in ("red", "green", "blue"):  # each picture's nearest is then its copy
+        shutil.copytree(imgs / folder, imgs / f"{folder}-again")
+        shutil.copytree(imgs / folder, imgs / f"{folder}-once-more")
+    ran = embed("imgs", "-o", "f.npy", "--precision", "bf16")
+    assert (ran.code, "precision bf16" in ran.err) == (0, True), ran.err
+    header = EmbeddingIndex.open("f.npy").header
+    assert header.precision == "bf16" and header.parity["neighbours"] >= 0.95
+    again = embed("imgs", "-o", "f.npy", "--precision", "bf16")
+    assert again.code == 0 and "cosine" not in again.err
+    check_failure(embed("imgs", "-o", "f.npy"), 4, "bf16", "fp32")
+
+
 def test_the_summary_of_a_refresh(embed, imgs):
     embed("imgs", "-o", "f.npy")
     assert "nothing was new, changed or gone" in embed("imgs", "-o", "f.npy").err

@@ -84,6 +84,23 @@ def test_one_that_does_not_is_refused_with_the_figure_or_left_by_auto(files):
     assert (engine.precision, parity) == (Precision.fp32, None)
 
 
+def test_what_was_shown_before_is_not_asked_again(files):
+    """Of the index that is refreshed; `auto` stays with what it took then."""
+    figures = choose(files, Precision.bf16, 1e-6)[1].to_dict()
+
+    def again(precision, before):
+        config = EmbedConfig(precision=precision, batch_size=4)
+        return chosen_precision(lambda p: Fake(p, 1e3), files, config, before)
+
+    for precision in (Precision.bf16, Precision.auto):
+        engine, parity = again(precision, ("bf16", figures))
+        assert (engine.precision, parity.to_dict()) == (Precision.bf16, figures)
+    engine, parity = again(Precision.auto, ("fp32", None))
+    assert (engine.precision, parity) == (Precision.fp32, None)
+    with pytest.raises(MismatchError, match="does not find"):
+        again(Precision.bf16, ("fp32", None))
+
+
 def test_few_pictures_say_nothing(files):
     with pytest.raises(MismatchError, match="too few"):
         choose(files[:5], Precision.bf16, 0.0)

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from cgdcli.errors import CheckpointError, ConfigError
 from cgdcli.model.cgd import CGD
 from cgdcli.networks import model_info
 
+pytestmark = pytest.mark.openvino
 RNG = np.random.default_rng(0)
 
 
@@ -77,6 +80,34 @@ def test_a_row_is_the_same_whatever_else_is_embedded_and_by_how_many_threads(mod
     assert np.array_equal(rows, wanted[order])
     blank = np.concatenate([given[:1], np.zeros_like(given[:7])])
     assert np.array_equal(engine.embed(blank)[0], wanted[0])
+
+
+def test_the_first_inference_of_a_process_goes_alone(model, cache, monkeypatch):
+    """Two at once would wait for each other for ever; see there."""
+    at_once, most = [0], [0]
+
+    class Request:
+        def infer(self, inputs):
+            at_once[0] += 1
+            most[0] = max(most[0], at_once[0])
+            time.sleep(0.05)
+            at_once[0] -= 1
+            return {0: np.zeros((1, 16), np.float32)}
+
+    class Compiled:
+        create_infer_request = Request
+
+    monkeypatch.setattr(fast, "cores", lambda: 4)
+    monkeypatch.setattr(fast.OpenVINOEngine, "_begun", threading.Event())
+    engine = fast.OpenVINOEngine(Compiled(), model.config, Precision.fp32)
+    with ThreadPoolExecutor(4) as pool:
+        first = [pool.submit(engine.embed, pixels(1)) for _ in range(4)]
+        while not first[0].done():
+            assert most[0] <= 1
+    most[0] = 0
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: engine.embed(pixels(1)), range(8)))
+    assert most[0] > 1
 
 
 def test_bf16_is_near_and_not_the_same(model, cache):

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from cgdcli.images import loading
+from cgdcli import launch
 from cgdcli.images.loading import (
     READ_AHEAD_PER_WORKER,
     batched,
@@ -149,6 +149,6 @@ def test_what_is_left_early_is_closed():
 
 @pytest.mark.parametrize(("processes", "workers"), [(1, 8), (2, 6), (5, 2), (1000, 1)])
 def test_processes_of_one_machine_share_its_cores(monkeypatch, processes, workers):
-    monkeypatch.setattr(loading.os, "sched_getaffinity", lambda _: range(12), raising=False)
+    monkeypatch.setattr(launch.os, "sched_getaffinity", lambda _: range(12), raising=False)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
     assert (worker_count(0), worker_count(3)) == (workers, 3)
