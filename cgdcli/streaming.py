@@ -89,10 +89,9 @@ def embed_files(
     def read_and_embed(items: list[tuple[int, Path]]) -> EmbeddedBatch:
         return _embedded(engine, [read(item) for item in items], room)
 
+    threads = min(workers or engine.parallel, engine.parallel)
     blocks = batched(enumerate(files), batch_size)
-    yield from read_ahead(
-        read_and_embed, blocks, workers=engine.parallel, ahead=3 * engine.parallel
-    )
+    yield from read_ahead(read_and_embed, blocks, workers=threads, ahead=3 * threads)
 
 
 def _embedded(engine: Engine, block: list[ReadPicture], room: int) -> EmbeddedBatch:

@@ -1,5 +1,8 @@
 """A reduced precision is taken once it finds what fp32 finds, and refused with the figure."""
 
+import threading
+import time
+
 import numpy as np
 import pytest
 from cli_toys import draw
@@ -7,6 +10,7 @@ from cli_toys import draw
 from cgdcli.config import CGDConfig, EmbedConfig, Precision, Transform
 from cgdcli.embedding.parity import chosen_precision, compare_rows
 from cgdcli.errors import MismatchError
+from cgdcli.streaming import embed_files
 
 RNG = np.random.default_rng(0)
 
@@ -105,3 +109,18 @@ def test_few_pictures_say_nothing(files):
     with pytest.raises(MismatchError, match="too few"):
         choose(files[:5], Precision.bf16, 0.0)
     assert choose(files[:5], Precision.auto, 0.0)[0].precision is Precision.fp32
+
+
+@pytest.mark.parametrize(("workers", "most"), [(0, 3), (1, 1), (2, 2), (9, 3)])
+def test_workers_bound_the_threads_of_an_engine_that_takes_several(files, workers, most):
+    engine, names = Fake(Precision.fp32, 0.0), set()
+    engine.parallel, real = 3, engine.embed
+
+    def embed(pixels):
+        names.add(threading.current_thread().name)
+        time.sleep(0.05)  # so that every thread there is gets one of the ten blocks
+        return real(pixels)
+
+    engine.embed = embed
+    assert len(list(embed_files(engine, files, batch_size=4, workers=workers))) == 10
+    assert len(names) == most

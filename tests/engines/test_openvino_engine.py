@@ -148,7 +148,7 @@ def test_a_damaged_file_is_compiled_anew(model, cache, damage):
         kept.unlink()
         fast._write(kept, b"whole, and no graph")
     assert np.array_equal(engine_of(model).embed(given), first)
-    assert kept.read_bytes()[:40] == data[:40] or len(kept.read_bytes()) > 1e6
+    assert len(fast._read(kept)) > 1_000_000  # whole again: it raises where it is not
 
 
 def test_only_the_last_ones_are_kept(cache, monkeypatch):
