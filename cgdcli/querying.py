@@ -6,24 +6,22 @@ none of it, and torch with torchvision would take longer than all the rest.
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cgdcli.config import TORCHVISION, CGDConfig, Device, Precision, is_timm
 from cgdcli.engines import Engine
+from cgdcli.engines.choosing import make_engine
 from cgdcli.engines.openvino_engine import cached_engine
 from cgdcli.errors import MismatchError
 from cgdcli.index.store import EmbeddingIndex
+from cgdcli.networks import Model, Network, known_network
 from cgdcli.weights.header import read_header
-
-if TYPE_CHECKING:
-    from cgdcli.model.cgd import CGD
-    from cgdcli.networks import Model
+from cgdcli.weights.sources import find_by_fingerprint
 
 logger = logging.getLogger("cgdcli")
 
 
 def query_engine(
-    index: EmbeddingIndex, model: "Model" = None, device: Device = Device.auto
+    index: EmbeddingIndex, model: Model = None, device: Device = Device.auto
 ) -> Engine:
     """The engine for queries, in the precision that the index was made in.
 
@@ -41,20 +39,16 @@ def query_engine(
         compiled = _compiled_before(index, precision)
         if compiled is not None:
             return compiled
-    from cgdcli.engines.choosing import make_engine
-    from cgdcli.networks import model_info
-
     network = model_of_index(index, model)
     if index.dim != network.embedding_dim:
         raise MismatchError(
             f"`{index.path}` has {index.dim} columns, the model gives {network.embedding_dim}",
             hint="search with the model that made it",
         )
-    fingerprint = model_info(network).fingerprint
-    return make_engine(network, fingerprint, precision=precision, device=device)
+    return make_engine(network, precision=precision, device=device)
 
 
-def model_of_index(index: EmbeddingIndex, model: "Model", runs: Path = Path("runs")) -> "CGD":
+def model_of_index(index: EmbeddingIndex, model: Model, runs: Path = Path("runs")) -> Network:
     """The model to embed queries with: the one given, else the one that made the index.
 
     The latter is looked for where it was, beside the index, and among the runs by fingerprint.
@@ -63,10 +57,6 @@ def model_of_index(index: EmbeddingIndex, model: "Model", runs: Path = Path("run
         MismatchError: the model found is another than the one that made the index.
         CheckpointError: it cannot be found.
     """
-    from cgdcli.model.cgd import CGD
-    from cgdcli.networks import model_info
-    from cgdcli.weights.loading import load_model
-
     if index.header is None or not index.header.model["fingerprint"]:
         if model is None:
             why = "has no .sqlite beside it, so it" if index.header is None else "was converted and"
@@ -74,14 +64,14 @@ def model_of_index(index: EmbeddingIndex, model: "Model", runs: Path = Path("run
                 f"`{index.path}` {why} does not say which model made it",
                 hint="name the model with --model, or ask by row: cgd search row:0 --index ...",
             )
-        network = model if isinstance(model, CGD) else load_model(model)
+        network = known_network(model)
         logger.warning("%s does not say which model made it: unchecked", index.path)
         return network
     wanted = index.header.model["fingerprint"]
     if model is None:
         model = _recorded_model(index, runs)
-    network = model if isinstance(model, CGD) else load_model(model)
-    found = model_info(network)
+    network = known_network(model)
+    found = network.info
     if found.fingerprint != wanted:
         made_by = index.header.model["source"]
         same = f"{made_by} as it was then" if made_by == found.source else made_by
@@ -120,8 +110,6 @@ def _recorded_model(index: EmbeddingIndex, runs: Path) -> str | Path:
     there = Path(recorded).is_file()
     if there and _fingerprint_there(Path(recorded)) in (None, described["fingerprint"]):
         return Path(recorded)
-    from cgdcli.weights.loading import find_by_fingerprint
-
     folders = [index.path.absolute().parent, *sorted(runs.glob("*/"))]
     found = find_by_fingerprint(described["fingerprint"], folders)
     if found is None and there:

@@ -4,7 +4,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +11,10 @@ from numpy.typing import NDArray
 from cgdcli.config import Device
 from cgdcli.errors import ConfigError, DatasetError, MismatchError
 from cgdcli.index.store import EmbeddingIndex, open_index
+from cgdcli.networks import Model
 from cgdcli.querying import query_engine
 from cgdcli.reports import Hit, QueryHits, SearchReport, SkippedImage
 from cgdcli.streaming import embed_files
-
-if TYPE_CHECKING:
-    from cgdcli.networks import Model
 
 Blocks = list[tuple[str, int, int]]
 _ROW = re.compile(r"row:(\d+)")
@@ -39,7 +36,7 @@ def search_images(
     index: EmbeddingIndex | Path | str,
     *,
     k: int,
-    model: "Model" = None,
+    model: Model = None,
     exclude_self: bool = False,
     explain: bool = False,
     root: Path | None = None,
@@ -110,7 +107,7 @@ def branch_similarities(
 
 
 def _read_queries(
-    names: list[str], index: EmbeddingIndex, model: "Model", device: Device
+    names: list[str], index: EmbeddingIndex, model: Model, device: Device
 ) -> tuple[list[Query], list[SkippedImage]]:
     answers: dict[int, Query] = {}
     skipped: list[SkippedImage] = []

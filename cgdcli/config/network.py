@@ -122,6 +122,11 @@ class CGDConfig:
         """What the branch does with its descriptor."""
         return self.heads[branch] if self.heads else Head.linear
 
+    def blocks(self, embedding_dim: int) -> list[tuple[str, int, int]]:
+        """Columns of each branch in an embedding of that length: (letter, start, stop)."""
+        width = embedding_dim // len(self.descriptors)
+        return [(c, i * width, (i + 1) * width) for i, c in enumerate(self.descriptors)]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON. `heads` stands there only where a branch is not CGD's own, and
         `learned_p` where it is true, so that files and fingerprints from before there were others

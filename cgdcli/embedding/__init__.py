@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 
 from cgdcli.config import EmbedConfig, Precision
@@ -18,8 +19,7 @@ from cgdcli.images.finding import FoundImage, Listing, absolute_path, find_image
 from cgdcli.index.builder import IndexBuilder
 from cgdcli.index.records import IndexHeader, index_path, relative_to_index
 from cgdcli.index.replacing import check_replaceable, header_there
-from cgdcli.model.cgd import CGD
-from cgdcli.networks import Model, as_model, model_info
+from cgdcli.networks import Model, Network, known_network
 from cgdcli.reports import EmbedReport
 from cgdcli.streaming import OnProgress
 
@@ -65,17 +65,19 @@ def embed_images(
     listing = list_images(paths, exclude) if listed else find_images(paths, exclude, tolerant=True)
     _check_found(paths, listing)
     names = _labels(labels, listing.images)
-    network = as_model(model)
-    engine, parity = _engine(network, listing, config, None if rebuild else header_there(target))
+    network = known_network(model)
+    there = None if rebuild else header_there(target)
+    make, precision, parity = _engine(network, listing, config, there)
     origins = sorted(str(absolute_path(path)) for path in ([Path.cwd()] if listed else paths))
-    header = _header(network, engine, parity, origins, labels, target)
+    made_by = there.engine if there else ""
+    header = _header(network, made_by, precision, parity, origins, labels, target)
     with _builder(target, header, listed, rebuild) as builder, pixel_limit(config.max_megapixels):
-        done = refresh(builder, header, listing, names, engine, config, verify, on_progress)
+        done = refresh(builder, header, listing, names, make, config, verify, on_progress)
     return EmbedReport(
         index=target,
         rows=done.rows,
         embedding_dim=network.embedding_dim,
-        model=model_info(network),
+        model=network.info,
         seconds=time.monotonic() - started,
         skipped=done.skipped,
         passed_over=listing.passed_over,
@@ -86,36 +88,31 @@ def embed_images(
         dropped=done.dropped,
         continued=done.continued,
         excluded=listing.excluded,
-        engine=engine.name,
-        precision=engine.precision,
+        engine=done.engine,
+        precision=precision,
     )
 
 
 def _engine(
-    network: CGD, listing: Listing, config: EmbedConfig, there: IndexHeader | None
-) -> tuple[Engine, Parity | None]:
-    """What computes, and how it agreed with fp32 where it is reduced.
+    network: Network, listing: Listing, config: EmbedConfig, there: IndexHeader | None
+) -> tuple[Callable[[], Engine], Precision, Parity | None]:
+    """What makes the engine, its precision, and how that agreed with fp32 where it is reduced.
 
     Args:
         there: of the index that is refreshed.
     """
-    fingerprint = model_info(network).fingerprint
     before = None
-    if there is not None and there.model["fingerprint"] == fingerprint:
+    if there is not None and there.model["fingerprint"] == network.fingerprint:
         before = there.precision, there.parity
 
+    @cache
     def make(precision: Precision) -> Engine:
-        return make_engine(
-            network,
-            fingerprint,
-            engine=config.engine,
-            precision=precision,
-            device=config.device,
-        )
+        return make_engine(network, engine=config.engine, precision=precision, device=config.device)
 
     with pixel_limit(config.max_megapixels):
         files = [image.file for image in listing.images]
-        return chosen_precision(make, files, config, before)
+        precision, parity = chosen_precision(make, files, config, before)
+    return lambda: make(precision), precision, parity
 
 
 def _builder(target: Path, header: IndexHeader, listed: bool, rebuild: bool) -> IndexBuilder:
@@ -175,24 +172,24 @@ def _labels(labels: str, images: Sequence[FoundImage]) -> list[str | None]:
 
 
 def _header(
-    model: CGD,
-    engine: Engine,
+    network: Network,
+    engine: str,
+    precision: Precision,
     parity: Parity | None,
     sources: list[str],
     labels: str,
     target: Path,
 ) -> IndexHeader:
-    info = model_info(model)
-    described = info.to_dict()
-    if Path(info.source).is_file():
-        described["path"] = os.path.abspath(info.source)
+    described = network.info.to_dict()
+    if Path(network.info.source).is_file():
+        described["path"] = os.path.abspath(network.info.source)
     return IndexHeader(
         rows=0,  # the builder counts
-        dim=model.embedding_dim,
+        dim=network.embedding_dim,
         model=described,
-        engine=engine.name,
-        precision=engine.precision,
-        blocks=model.blocks,
+        engine=engine,
+        precision=precision.value,
+        blocks=network.blocks,
         sources=sources,
         relative_sources=[str(relative_to_index(source, target)) for source in sources],
         labels=labels,

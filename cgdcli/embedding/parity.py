@@ -61,8 +61,8 @@ def chosen_precision(
     files: Sequence[Path],
     config: EmbedConfig,
     before: tuple[str, dict[str, float] | None] | None = None,
-) -> tuple[Engine, Parity | None]:
-    """The engine of the precision asked for, once it has shown that it agrees with fp32.
+) -> tuple[Precision, Parity | None]:
+    """The precision asked for, once it has shown that it agrees with fp32.
 
     Args:
         make: the engine of a precision.
@@ -75,13 +75,12 @@ def chosen_precision(
     if before is not None and config.precision in (Precision.auto, before[0]):
         precision, figures = before
         if figures is not None:
-            return make(Precision(precision)), Parity.from_dict(figures)
+            return Precision(precision), Parity.from_dict(figures)
         if precision == Precision.fp32:
-            return make(Precision.fp32), None
-    exact = make(Precision.fp32)
+            return Precision.fp32, None
     if config.precision is Precision.fp32:
-        return exact, None
-    reduced = make(Precision.bf16)
+        return Precision.fp32, None
+    exact, reduced = make(Precision.fp32), make(Precision.bf16)
     asked = config.precision is not Precision.auto
     sample = [files[i] for i in np.unique(np.linspace(0, len(files) - 1, SAMPLE).astype(int))]
     (a, fp32_seconds), (b, seconds) = (_rows(e, sample, config) for e in (exact, reduced))
@@ -92,7 +91,7 @@ def chosen_precision(
                 f"and {len(a)} readable pictures are too few to tell; {FEWEST} are wanted",
                 hint="leave it out: so few are embedded in no time",
             )
-        return exact, None
+        return Precision.fp32, None
     parity = compare_rows(a, b)
     if parity.neighbours < NEIGHBOURS_AGREE and asked:
         raise MismatchError(
@@ -104,9 +103,9 @@ def chosen_precision(
         logger.info(
             "precision fp32: bf16 takes %.2f of its time; %s", seconds / fp32_seconds, parity
         )
-        return exact, None
+        return Precision.fp32, None
     logger.info("precision bf16, %.1f times as fast: %s", fp32_seconds / seconds, parity)
-    return reduced, parity
+    return Precision.bf16, parity
 
 
 def compare_rows(exact: Rows, reduced: Rows) -> Parity:

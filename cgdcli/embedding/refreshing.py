@@ -3,9 +3,9 @@
 import errno
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -34,6 +34,7 @@ class Refreshed:
         renamed, dropped: rows kept under another name, and rows left out, a changed picture's
             former one included.
         continued: rows that a run which was stopped had made.
+        engine: what computed the rows, the last one where there were several.
     """
 
     rows: int
@@ -44,6 +45,7 @@ class Refreshed:
     renamed: int
     dropped: int
     continued: int
+    engine: str
 
 
 def refresh(
@@ -51,7 +53,7 @@ def refresh(
     header: IndexHeader,
     listing: Listing,
     labels: Sequence[str | None],
-    engine: Engine,
+    make_engine: Callable[[], Engine],
     config: EmbedConfig,
     verify: bool,
     on_progress: OnProgress | None,
@@ -59,7 +61,8 @@ def refresh(
     """Do it, and give the index its names.
 
     Args:
-        header: all but what is counted.
+        header: all but what is counted; its engine that of the index there, empty without.
+        make_engine: called only if there is something to embed.
         labels: of the pictures of `listing`, in its order.
 
     Raises:
@@ -75,15 +78,19 @@ def refresh(
     if builder.refresh and not builder.continued and _nothing_to_do(changes, before, listing):
         skipped = tuple(SkippedImage(*pair) for pair in before)
         named = {p.label for _, p in known if p.label is not None}
-        return Refreshed(len(known), len(named), skipped, 0, 0, 0, 0, 0)
+        return Refreshed(len(known), len(named), skipped, 0, 0, 0, 0, 0, header.engine)
     with _said_what_is_kept(builder):
         builder.begin()
         builder.remove(sorted(changes.gone))
         builder.describe(changes.described.items())
         blocks = header.blocks or []
-        embedded, zero_blocks = _embed(
-            builder, changes, listing, labels, engine, config, blocks, on_progress
-        )
+        embedded = zero_blocks = 0
+        if changes.todo or not header.engine:
+            engine = make_engine()
+            header = replace(header, engine=engine.name)
+            embedded, zero_blocks = _embed(
+                builder, changes, listing, labels, engine, config, blocks, on_progress
+            )
         for folder in listing.unreadable.keys() - tried:
             builder.skip(folder, f"cannot be read: {listing.unreadable[folder]}")
         skipped = tuple(SkippedImage(*pair) for pair in builder.skipped())
@@ -101,6 +108,7 @@ def refresh(
         changes.renamed,
         len(changes.gone),
         continued,
+        header.engine,
     )
 
 

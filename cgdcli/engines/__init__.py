@@ -1,13 +1,30 @@
 """Floor 4: engines turn uint8 pictures into embeddings; one file each, one small interface."""
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cgdcli.config import CGDConfig
 
+if TYPE_CHECKING:
+    from cgdcli.model.cgd import CGD
+
 Rows = NDArray[np.float32]
+
+
+class Source(Protocol):
+    """The network that an engine computes: what is known of it, and itself, which is loaded when it
+    is asked for and may never be (`networks.Network`)."""
+
+    @property
+    def config(self) -> CGDConfig: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def model(self) -> "CGD": ...
 
 
 class Engine(Protocol):

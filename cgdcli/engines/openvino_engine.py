@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgdcli.config import CGDConfig, Precision
-from cgdcli.engines import Rows
+from cgdcli.engines import Rows, Source
 from cgdcli.errors import CGDError, CheckpointError, ConfigError
 from cgdcli.files import atomic_path
 from cgdcli.launch import cores
@@ -105,8 +105,10 @@ def cached_engine(
     return OpenVINOEngine(compiled, config, precision)
 
 
-def openvino_engine(model: "CGD", fingerprint: str, precision: Precision) -> OpenVINOEngine:
+def openvino_engine(source: Source, precision: Precision) -> OpenVINOEngine:
     """The engine of a network, from the cache where it is there, else compiled and put there.
+
+    Imports torch only to compile.
 
     Raises:
         ConfigError: OpenVINO is not installed.
@@ -117,14 +119,14 @@ def openvino_engine(model: "CGD", fingerprint: str, precision: Precision) -> Ope
             "--engine openvino: OpenVINO is not installed",
             hint="pip install 'cgdcli[fast]', or leave --engine out",
         )
-    found = cached_engine(fingerprint, precision, model.config)
+    found = cached_engine(source.fingerprint, precision, source.config)
     if found is not None:
         return found
-    compiled = _compiled(model, precision)
-    engine = OpenVINOEngine(compiled, model.config, precision)
-    _check(engine, model)
+    compiled = _compiled(source.model, precision)
+    engine = OpenVINOEngine(compiled, source.config, precision)
+    _check(engine, source.model)
     try:
-        _write(_cache_file(fingerprint, precision), compiled.export_model().getvalue())
+        _write(_cache_file(source.fingerprint, precision), compiled.export_model().getvalue())
     except (OSError, CGDError) as error:
         logger.info("the compiled network is not kept for the next time: %s", error)
     return engine

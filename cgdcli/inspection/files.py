@@ -62,7 +62,7 @@ def find_file(path: Path) -> Path:
         CheckpointError: there is none.
     """
     if path.is_dir():
-        from cgdcli.weights.loading import run_checkpoint
+        from cgdcli.weights.sources import run_checkpoint
 
         if not (path / "last.safetensors").is_file():
             raise CheckpointError(

@@ -126,7 +126,7 @@ def check_model(header: IndexHeader, index: Path, runs: Path) -> tuple[Path | No
     found = _fingerprint_in_header(path) if path.is_file() else None
     if path.is_file() and found in (None, wanted):
         return path, None
-    from cgdcli.weights.loading import find_by_fingerprint
+    from cgdcli.weights.sources import find_by_fingerprint
 
     elsewhere = find_by_fingerprint(wanted, [index.absolute().parent, *sorted(runs.glob("*/"))])
     if elsewhere is not None:

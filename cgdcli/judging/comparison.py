@@ -22,7 +22,8 @@ from cgdcli.reports import ComparedRun, PairedDifference, RunComparison
 from cgdcli.streaming import OnProgress
 from cgdcli.training.run import SETTINGS_FILE
 from cgdcli.weights.header import read_header
-from cgdcli.weights.loading import RESULT_FILE, load_model, run_checkpoint
+from cgdcli.weights.loading import load_model
+from cgdcli.weights.sources import RESULT_FILE, run_checkpoint
 from cgdcli.words import counted
 
 logger = logging.getLogger("cgdcli")

@@ -65,8 +65,7 @@ class CGD(nn.Module):
     @property
     def blocks(self) -> list[tuple[str, int, int]]:
         """Columns of each branch in the embedding: (letter, start, stop)."""
-        width = self.embedding_dim // len(self.config.descriptors)
-        return [(c, i * width, (i + 1) * width) for i, c in enumerate(self.config.descriptors)]
+        return self.config.blocks(self.embedding_dim)
 
     def forward(self, images: Tensor) -> CGDOutput:
         """Normalized pictures (B, 3, H, W) to embedding and logits.

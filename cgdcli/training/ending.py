@@ -15,7 +15,7 @@ from cgdcli.training.distributed import Processes
 from cgdcli.training.judge import Judge
 from cgdcli.training.keeping import Progress
 from cgdcli.training.watching import warn_if_worse
-from cgdcli.weights.loading import RESULT_FILE, run_checkpoint
+from cgdcli.weights.sources import RESULT_FILE, run_checkpoint
 
 
 def end_run(

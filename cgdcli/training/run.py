@@ -18,7 +18,7 @@ from cgdcli.errors import ConfigError, OutputError, TrainingError
 from cgdcli.files import atomic_path, refuse_if_written, write_text, writer_of
 from cgdcli.reports import EpochReport, RecallReport, SkippedImage
 from cgdcli.training.choices import Choices
-from cgdcli.weights.loading import RESULT_FILE
+from cgdcli.weights.sources import RESULT_FILE
 from cgdcli.words import resume_command
 
 SETTINGS_FILE = "config.toml"

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cgdcli.config import CGDConfig
-from cgdcli.errors import CheckpointError, MismatchError
+from cgdcli.errors import CheckpointError
 from cgdcli.files import OnBytes, atomic_path
 from cgdcli.model.cgd import CGD, empty_model
 from cgdcli.reports import ModelInfo
@@ -27,6 +27,7 @@ from cgdcli.weights.header import (
     read_header,
 )
 from cgdcli.weights.mapped import pages_of
+from cgdcli.weights.sources import check_fingerprint, model_info_of
 from cgdcli.weights.writing import write_tensors
 
 _CHUNK = 1 << 24
@@ -134,21 +135,8 @@ def load_checkpoint(path: Path) -> tuple[Checkpoint, ModelInfo]:
         dict(saved.get("training", {})),
     )
     found = checkpoint.fingerprint()
-    if found != saved.get("fingerprint"):
-        raise MismatchError(
-            f"`{path}` was changed after it was written: its tensors have the fingerprint "
-            f"{found[:12]}, its header says {str(saved.get('fingerprint'))[:12]}",
-            hint="take the original file, or convert it again",
-        )
-    info = ModelInfo(
-        str(path),
-        found,
-        config.to_dict(),
-        checkpoint.assumed,
-        checkpoint.origin,
-        checkpoint.class_names,
-    )
-    return checkpoint, info
+    check_fingerprint(header, found)
+    return checkpoint, model_info_of(header, found)
 
 
 def verify_written(path: Path, checkpoint: Checkpoint, on_progress: OnBytes | None = None) -> None:

@@ -1,8 +1,6 @@
 """Which model is meant, and loading it: a file, a run, a backbone's name, or the newest run."""
 
-import json
 import logging
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cgdcli.config import TORCHVISION as NAMES
 from cgdcli.config import CGDConfig, is_timm, pooled_config
-from cgdcli.config.backbones import did_you_mean
 from cgdcli.errors import CheckpointError
 from cgdcli.model.backbones import backbone_transform, imagenet_weights
 from cgdcli.model.cgd import CGD, empty_model
@@ -24,15 +20,10 @@ from cgdcli.weights.foreign import read_architecture, read_foreign
 from cgdcli.weights.formats.torchvision import TORCHVISION
 from cgdcli.weights.formats.torchvision_others import TORCHVISION_OTHERS
 from cgdcli.weights.header import read_header
+from cgdcli.weights.sources import model_source, say_which
 from cgdcli.weights.timm_weights import download_timm_weights, timm_weights
 
 logger = logging.getLogger("cgdcli")
-
-MODEL_VARIABLE = "CGD_MODEL"
-RESULT_FILE = "result.json"  # in a run's folder, written when it has finished
-_WHAT_IS_A_MODEL = (
-    "give a checkpoint (.safetensors), a run (runs/NAME) or a backbone such as `--model resnet18`"
-)
 
 
 def load_model(source: str | Path | None = None, *, runs: Path = Path("runs")) -> CGD:
@@ -48,46 +39,8 @@ def load_model(source: str | Path | None = None, *, runs: Path = Path("runs")) -
         CheckpointError: nothing is found, or it cannot be read.
         MismatchError: the file was changed after it was written.
     """
-    if source is None:
-        source = _default_source(runs)
-    path = Path(source)
-    if path.is_dir() and (path / "last.safetensors").is_file():
-        path = run_checkpoint(path)
-    if path.is_file():
-        return _logged(_load_file(path))
-    if str(source) in NAMES or is_timm(str(source)):
-        return _logged(_load_backbone(str(source)))
-    if path.is_dir():
-        found = "is a folder without a checkpoint"
-    else:
-        found = "is neither a file, a run's folder nor a backbone known here"
-    hint = did_you_mean(str(source)) or _WHAT_IS_A_MODEL
-    raise CheckpointError(f"the model `{source}` {found}", hint=hint)
-
-
-def run_checkpoint(run: Path) -> Path:
-    """A run means its `best` if one was chosen, else its `last`."""
-    best = run / "best.safetensors"
-    return best if best.is_file() else run / "last.safetensors"
-
-
-def newest_finished_run(runs: Path) -> Path | None:
-    """The run under `runs` that finished last."""
-    results = sorted(runs.glob(f"*/{RESULT_FILE}"), key=lambda file: file.stat().st_mtime)
-    return results[-1].parent if results else None
-
-
-def find_by_fingerprint(fingerprint: str, folders: list[Path]) -> Path | None:
-    """A checkpoint of ours with that fingerprint in one of the folders, by their headers alone."""
-    for folder in folders:
-        for file in sorted(folder.glob("*.safetensors")):
-            try:
-                metadata = read_header(file).metadata or {}
-            except CheckpointError:
-                continue
-            if metadata.get("fingerprint") == fingerprint:
-                return file
-    return None
+    found = model_source(source, runs=runs)
+    return _logged(_load_file(found) if isinstance(found, Path) else _load_backbone(found))
 
 
 def read_backbone_weights(path: Path, backbone: str, image_size: int) -> dict[str, Tensor]:
@@ -148,32 +101,13 @@ def download_backbone_weights(backbone: str, image_size: int) -> dict[str, Tenso
 
 def _logged(model: CGD) -> CGD:
     assert model.info is not None
-    logger.debug("model %s, fingerprint %s", model.info.source, model.info.fingerprint)
-    logger.debug("network %s", json.dumps(model.info.config))
+    say_which(model.info)
     return model
-
-
-def _default_source(runs: Path) -> str | Path:
-    named = os.environ.get(MODEL_VARIABLE)
-    if named:
-        logger.info("model: %s (from %s)", named, MODEL_VARIABLE)
-        return named
-    run = newest_finished_run(runs)
-    if run is None:
-        raise CheckpointError(
-            f"no model is named, {MODEL_VARIABLE} is not set and `{runs}` holds no finished run",
-            hint=f"train one with `cgd train DATA`, or {_WHAT_IS_A_MODEL}",
-        )
-    path = run_checkpoint(run)
-    logger.info("model: %s (the newest finished run)", path)
-    return path
 
 
 def _load_file(path: Path) -> CGD:
     if path.suffix == ".safetensors" and read_header(path).metadata is not None:
         checkpoint, info = load_checkpoint(path)
-        if info.assumed:
-            logger.warning("%s: assumed %s", path, "; ".join(info.assumed))
         model = checkpoint.model()
         model.info = info
         return model

@@ -319,7 +319,14 @@ def test_a_query_is_turned_as_its_exif_says(cgd, in_toy, tmp_path):
     assert [hit["similarity"] for hit in a] == pytest.approx([h["similarity"] for h in b], abs=1e-5)
 
 
-def test_a_network_compiled_before_needs_no_torch(in_toy, toy, tmp_path):
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (["search", "query.jpg", "--index", "feats.npy", "-k", "2"], "imgs/red"),
+        (["embed", "imgs/red", "-o", "{tmp}/new.npy", "--json"], '"engine": "openvino"'),
+    ],
+)
+def test_a_network_compiled_before_needs_no_torch(in_toy, toy, tmp_path, line, said):
     """With the extra `fast`: what an index was made with is compiled and kept, and found again."""
     import subprocess
     import sys
@@ -330,9 +337,8 @@ def test_a_network_compiled_before_needs_no_torch(in_toy, toy, tmp_path):
         "import sys\nfrom cgdcli.cli import main\nended = main(sys.argv[1:])\n"
         "print(ended, [n for n in ('torch', 'torchvision') if n in sys.modules])"
     )
-    line = ["search", "query.jpg", "--index", "feats.npy", "-k", "2"]
     done = subprocess.run(
-        [sys.executable, "-c", code, *line],
+        [sys.executable, "-c", code, *(word.format(tmp=tmp_path) for word in line)],
         cwd=toy.folder,
         env=environment(),
         capture_output=True,
@@ -340,4 +346,4 @@ def test_a_network_compiled_before_needs_no_torch(in_toy, toy, tmp_path):
         check=True,
     )
     assert done.stdout.splitlines()[-1] == "0 []"
-    assert "imgs/red" in done.stdout
+    assert said in done.stdout

@@ -70,13 +70,13 @@ def choose(files, precision, noise):
 
 
 def test_fp32_is_taken_unasked(files):
-    engine, parity = choose(files, Precision.fp32, 1e9)
-    assert (engine.precision, parity) == (Precision.fp32, None)
+    precision, parity = choose(files, Precision.fp32, 1e9)
+    assert (precision, parity) == (Precision.fp32, None)
 
 
 def test_a_precision_that_agrees_is_taken_and_its_figures_are_known(files):
-    engine, parity = choose(files, Precision.bf16, 1e-6)
-    assert engine.precision is Precision.bf16
+    precision, parity = choose(files, Precision.bf16, 1e-6)
+    assert precision is Precision.bf16
     assert parity.to_dict()["neighbours"] == 1.0 and parity.pictures == 40
 
 
@@ -84,8 +84,8 @@ def test_one_that_does_not_is_refused_with_the_figure_or_left_by_auto(files):
     with pytest.raises(MismatchError, match=r"fp32's for \d+\.\d %") as caught:
         choose(files, Precision.bf16, 1e3)
     assert caught.value.exit_code == 4 and "--precision auto" in caught.value.hint
-    engine, parity = choose(files, Precision.auto, 1e3)
-    assert (engine.precision, parity) == (Precision.fp32, None)
+    precision, parity = choose(files, Precision.auto, 1e3)
+    assert (precision, parity) == (Precision.fp32, None)
 
 
 def test_what_was_shown_before_is_not_asked_again(files):
@@ -96,11 +96,11 @@ def test_what_was_shown_before_is_not_asked_again(files):
         config = EmbedConfig(precision=precision, batch_size=4)
         return chosen_precision(lambda p: Fake(p, 1e3), files, config, before)
 
-    for precision in (Precision.bf16, Precision.auto):
-        engine, parity = again(precision, ("bf16", figures))
-        assert (engine.precision, parity.to_dict()) == (Precision.bf16, figures)
-    engine, parity = again(Precision.auto, ("fp32", None))
-    assert (engine.precision, parity) == (Precision.fp32, None)
+    for asked in (Precision.bf16, Precision.auto):
+        precision, parity = again(asked, ("bf16", figures))
+        assert (precision, parity.to_dict()) == (Precision.bf16, figures)
+    precision, parity = again(Precision.auto, ("fp32", None))
+    assert (precision, parity) == (Precision.fp32, None)
     with pytest.raises(MismatchError, match="does not find"):
         again(Precision.bf16, ("fp32", None))
 
@@ -108,7 +108,7 @@ def test_what_was_shown_before_is_not_asked_again(files):
 def test_few_pictures_say_nothing(files):
     with pytest.raises(MismatchError, match="too few"):
         choose(files[:5], Precision.bf16, 0.0)
-    assert choose(files[:5], Precision.auto, 0.0)[0].precision is Precision.fp32
+    assert choose(files[:5], Precision.auto, 0.0)[0] is Precision.fp32
 
 
 @pytest.mark.parametrize(("workers", "most"), [(0, 3), (1, 1), (2, 2), (9, 3)])

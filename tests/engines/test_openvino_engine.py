@@ -18,7 +18,7 @@ from cgdcli.engines.choosing import make_engine
 from cgdcli.engines.torch_engine import TorchEngine
 from cgdcli.errors import CheckpointError, ConfigError
 from cgdcli.model.cgd import CGD
-from cgdcli.networks import model_info
+from cgdcli.networks import known_network, model_info
 
 pytestmark = pytest.mark.openvino
 RNG = np.random.default_rng(0)
@@ -37,7 +37,7 @@ def pixels(count, size=32):
 
 
 def engine_of(model, precision=Precision.fp32):
-    return fast.openvino_engine(model, model_info(model).fingerprint, precision)
+    return fast.openvino_engine(known_network(model), precision)
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,7 @@ def test_another_result_is_refused(model, cache, monkeypatch):
 
 
 def chosen(model, **options):
-    return make_engine(model, model_info(model).fingerprint, **options)
+    return make_engine(known_network(model), **options)
 
 
 def test_auto_is_openvino_on_a_cpu_and_pytorch_without_it(model, cache, monkeypatch):
@@ -232,8 +232,9 @@ import torch
 from cgdcli.config import CGDConfig, Precision, Transform
 from cgdcli.engines.openvino_engine import openvino_engine
 from cgdcli.model.cgd import CGD
+from cgdcli.networks import known_network
 model = CGD(CGDConfig(transform=Transform(image_size=32))).eval()
-openvino_engine(model, "0" * 64, Precision.fp32)
+openvino_engine(known_network(model), Precision.fp32)
 time.sleep(2)
 print(asked, sys.modules.get("openvino_telemetry"), "openvino" in sys.modules)
 """
