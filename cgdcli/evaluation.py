@@ -368,6 +368,7 @@ def embed_part(
         batch_size=config.pass_size(on_cpu=engine.on_cpu),
         workers=config.workers,
         boxes=table.boxes[start:stop],
+        exact_decode=config.exact_decode,
     ):
         if len(batch.rows):
             rows.append(batch.rows)

@@ -126,7 +126,8 @@ def _read_queries(
     if files:
         engine = query_engine(index, model, device)
         paths = [path for _, path in files]
-        for batch in embed_files(engine, paths, batch_size=32, workers=0):
+        exact = index.header is None or index.header.exact_decode
+        for batch in embed_files(engine, paths, batch_size=32, workers=0, exact_decode=exact):
             for row, picture in zip(batch.rows, batch.pictures, strict=True):
                 position, path = files[picture.position]
                 answers[position] = _query_file(index, path, row, picture.sha256)

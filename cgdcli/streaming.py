@@ -3,8 +3,9 @@
 What every job that needs embeddings stands on: embed, search, evaluate, train's evaluation.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,8 @@ from cgdcli.errors import CheckpointError, DatasetError, ImageError
 from cgdcli.images.cropping import Box
 from cgdcli.images.decoding import Pixels, read_image
 from cgdcli.images.loading import batched, read_ahead, worker_count
-from cgdcli.images.transforms import eval_pixels
-from cgdcli.reports import SkippedImage
+from cgdcli.images.transforms import enough_to_resize, eval_pixels
+from cgdcli.reports import SkippedImage, StageTimes
 from cgdcli.words import counted
 
 OnProgress = Callable[[int, int, int], None]
@@ -40,6 +41,8 @@ class ReadPicture:
     mtime_ns: int = 0
     reason: str = ""
     unread: bool = False
+    decode_seconds: float = 0.0
+    transform_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,16 @@ class EmbeddedBatch:
     rows: Rows
     pictures: list[ReadPicture]
     skipped: list[ReadPicture]
+    forward_seconds: float = 0.0
+
+    def times(self) -> StageTimes:
+        """What it took, all threads together; what is written is added by who writes."""
+        read = [*self.pictures, *self.skipped]
+        return StageTimes(
+            sum(picture.decode_seconds for picture in read),
+            sum(picture.transform_seconds for picture in read),
+            self.forward_seconds,
+        )
 
 
 def embed_files(
@@ -59,6 +72,7 @@ def embed_files(
     workers: int,
     boxes: Sequence[Box | None] = (),
     filled: bool = False,
+    exact_decode: bool = True,
 ) -> Iterator[EmbeddedBatch]:
     """Embed pictures in order, reading ahead in threads; memory does not grow with their number.
 
@@ -69,15 +83,18 @@ def embed_files(
     Args:
         filled: every pass has `batch_size` pictures, blank ones where there are no more, so that a
             row is the same whatever else is embedded.
+        exact_decode: pictures are decoded whole; else a JPEG that is much larger than the network's
+            input at a half, a quarter or an eighth of its size (`images.transforms.ENOUGH`).
         boxes: the part of each picture to embed, None for all of it; empty: whole pictures.
 
     Raises:
         CheckpointError: the model gives NaN or infinity.
     """
     size = engine.config.transform.image_size
+    at_least = None if exact_decode else enough_to_resize(size)
 
     def read(item: tuple[int, Path]) -> ReadPicture:
-        return _read(item[0], item[1], size, boxes[item[0]] if boxes else None)
+        return _read(item[0], item[1], size, boxes[item[0]] if boxes else None, at_least)
 
     room = batch_size if filled else 0
     if engine.parallel == 1:
@@ -104,13 +121,15 @@ def _embedded(engine: Engine, block: list[ReadPicture], room: int) -> EmbeddedBa
     if len(good) < room:
         blank = np.zeros((room - len(good), *pixels.shape[1:]), np.uint8)
         pixels = np.concatenate([pixels, blank])
+    started = time.perf_counter()
     rows = engine.embed(pixels)[: len(good)]
+    seconds = time.perf_counter() - started
     _check_finite(rows, good)
     empty: list[bool] = np.all(rows == 0, axis=1).tolist()
     for i in np.flatnonzero(empty):
         skipped.append(_without_pixels(good[i], "the network's answer is all zero"))
     kept = [_without_pixels(p) for p, gone in zip(good, empty, strict=True) if not gone]
-    return EmbeddedBatch(rows[np.logical_not(empty)], kept, skipped)
+    return EmbeddedBatch(rows[np.logical_not(empty)], kept, skipped, seconds)
 
 
 def nothing_readable(count: int, skipped: Sequence[SkippedImage]) -> DatasetError:
@@ -122,22 +141,34 @@ def nothing_readable(count: int, skipped: Sequence[SkippedImage]) -> DatasetErro
     )
 
 
-def _read(position: int, file: Path, image_size: int, box: Box | None) -> ReadPicture:
+def _read(
+    position: int, file: Path, image_size: int, box: Box | None, at_least: tuple[int, int] | None
+) -> ReadPicture:
+    started = time.perf_counter()
     try:
         status = file.stat()
-        image, sha256 = read_image(file, box)
+        image, sha256 = read_image(file, box, at_least=at_least)
+        decoded = time.perf_counter()
         pixels = eval_pixels(image, image_size)
     except OSError as error:
         reason = f"cannot be read: {error.strerror}"
         return ReadPicture(position, file, None, reason=reason, unread=True)
     except ImageError as error:
         return ReadPicture(position, file, None, reason=error.what.replace(f"`{file}` ", ""))
-    return ReadPicture(position, file, pixels, sha256, status.st_size, status.st_mtime_ns)
+    return ReadPicture(
+        position,
+        file,
+        pixels,
+        sha256,
+        status.st_size,
+        status.st_mtime_ns,
+        decode_seconds=decoded - started,
+        transform_seconds=time.perf_counter() - decoded,
+    )
 
 
 def _without_pixels(picture: ReadPicture, reason: str = "") -> ReadPicture:
-    p = picture
-    return ReadPicture(p.position, p.file, None, p.sha256, p.size, p.mtime_ns, reason)
+    return replace(picture, pixels=None, reason=reason)
 
 
 def _check_finite(rows: NDArray[np.float32], pictures: list[ReadPicture]) -> None:

@@ -10,6 +10,7 @@ from cgdcli.cli.options import (
     BatchSizeOption,
     DeviceOption,
     EngineOption,
+    ExactDecodeOption,
     JsonOption,
     ModelOption,
     QuietOption,
@@ -75,6 +76,7 @@ def embed(
             "fastest that does."
         ),
     ] = EmbedConfig.precision,
+    exact_decode: ExactDecodeOption = EmbedConfig.exact_decode,
     workers: WorkersOption = EmbedConfig.workers,
     device: DeviceOption = EmbedConfig.device,
     as_json: JsonOption = False,
@@ -90,7 +92,7 @@ def embed(
     picture's extension are passed over.
     """
     from cgdcli.embedding import embed_images
-    from cgdcli.views.tables import embed_lines
+    from cgdcli.views.tables import embed_lines, times_line
 
     out = Output(quiet=quiet, verbose=verbose)
     sources = _sources(images, files_from, null)
@@ -105,11 +107,19 @@ def embed(
             verify=verify,
             rebuild=rebuild,
             config=EmbedConfig(
-                batch_size, workers, device, max_megapixels, engine=engine, precision=precision
+                batch_size,
+                workers,
+                device,
+                max_megapixels,
+                engine=engine,
+                precision=precision,
+                exact_decode=exact_decode,
             ),
             on_progress=on_progress,
         )
     out.say(*embed_lines(report))
+    if verbose and report.embedded:
+        out.say(times_line(report))
     if quiet and report.skipped:
         out.warn(f"skipped {counted(len(report.skipped), 'picture')}: see inspect --skipped")
     if as_json:

@@ -12,6 +12,7 @@ from cgdcli.cli.options import (
     CropBoxOption,
     DatasetOption,
     DeviceOption,
+    ExactDecodeOption,
     JsonOption,
     ModelOption,
     QuietOption,
@@ -41,6 +42,7 @@ def evaluate(
     batch_size: BatchSizeOption = EmbedConfig.batch_size,
     workers: WorkersOption = EmbedConfig.workers,
     device: DeviceOption = EmbedConfig.device,
+    exact_decode: ExactDecodeOption = EmbedConfig.exact_decode,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -54,7 +56,9 @@ def evaluate(
     from cgdcli.views.tables import recall_table
 
     out = Output(quiet=quiet, verbose=verbose)
-    useless = [n for n in ("batch_size", "workers", "device") if was_given(context, n)]
+    useless = [
+        n for n in ("batch_size", "workers", "device", "exact_decode") if was_given(context, n)
+    ]
     if index is not None and useless:
         raise ConfigError(
             f"--{useless[0].replace('_', '-')} does nothing beside --index: no picture is embedded",
@@ -70,7 +74,9 @@ def evaluate(
             dataset=dataset,
             crop_box=crop_box,
             ranks=_ranks(ranks),
-            config=EmbedConfig(batch_size=batch_size, workers=workers, device=device),
+            config=EmbedConfig(
+                batch_size=batch_size, workers=workers, device=device, exact_decode=exact_decode
+            ),
             on_progress=on_progress,
         )
     for skipped in report.skipped:

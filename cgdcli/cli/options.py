@@ -33,6 +33,14 @@ EngineOption = Annotated[
 BatchSizeOption = Annotated[
     int, option(min=0, help="Pictures a forward pass; 0: what suits the device.")
 ]
+ExactDecodeOption = Annotated[
+    bool,
+    option(
+        "--exact-decode",
+        help="Decode pictures whole. Else a JPEG of four times the input's size or more at a "
+        "fraction of it: up to twice as fast, cosine .9998.",
+    ),
+]
 DATA_HELP = (
     "Class folders (DATA/train/<class>/* with val and/or test beside it, or classes alone), a "
     "table (.csv, .jsonl, .parquet: path, label, split ...), or CUB-200-2011, Cars196, Stanford "

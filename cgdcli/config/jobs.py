@@ -15,6 +15,8 @@ class EmbedConfig:
         batch_size: pictures a forward pass; `AUTO` (0) for what suits, see `pass_size`.
         precision: of an index; a reduced one is taken only if it finds the neighbours that fp32
             finds. `auto`: the fastest that does.
+        exact_decode: pictures are decoded whole; else a JPEG that is much larger than the network's
+            input at a fraction of its size, which takes a fraction of the time.
         max_megapixels: pictures that claim more are skipped, as bombs would be; Pillow's limit.
     """
 
@@ -24,6 +26,7 @@ class EmbedConfig:
     max_megapixels: float = 179.0
     engine: EngineName = EngineName.auto
     precision: Precision = Precision.fp32
+    exact_decode: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "engine", check_choice("engine", self.engine, EngineName))

@@ -70,7 +70,7 @@ def embed_images(
     make, precision, parity = _engine(network, listing, config, there)
     origins = sorted(str(absolute_path(path)) for path in ([Path.cwd()] if listed else paths))
     made_by = there.engine if there else ""
-    header = _header(network, made_by, precision, parity, origins, labels, target)
+    header = _header(network, made_by, precision, parity, config, origins, labels, target)
     with _builder(target, header, listed, rebuild) as builder, pixel_limit(config.max_megapixels):
         done = refresh(builder, header, listing, names, make, config, verify, on_progress)
     return EmbedReport(
@@ -90,6 +90,7 @@ def embed_images(
         excluded=listing.excluded,
         engine=done.engine,
         precision=precision,
+        times=done.times,
     )
 
 
@@ -124,6 +125,7 @@ def _builder(target: Path, header: IndexHeader, listed: bool, rebuild: bool) -> 
     settings = {
         "model": header.model["fingerprint"],
         "precision": header.precision,
+        "decode": header.decode,
         "sources": header.sources,
         "listed": listed,
     }
@@ -176,6 +178,7 @@ def _header(
     engine: str,
     precision: Precision,
     parity: Parity | None,
+    config: EmbedConfig,
     sources: list[str],
     labels: str,
     target: Path,
@@ -194,4 +197,5 @@ def _header(
         relative_sources=[str(relative_to_index(source, target)) for source in sources],
         labels=labels,
         parity=parity.to_dict() if parity else None,
+        decode="exact" if config.exact_decode else "scaled",
     )

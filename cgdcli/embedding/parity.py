@@ -120,7 +120,16 @@ def _rows(engine: Engine, files: Sequence[Path], config: EmbedConfig) -> tuple[R
     """Rows of the readable ones, and the seconds they took."""
     size = config.pass_size(on_cpu=engine.on_cpu, filled=True)
     started = time.monotonic()
-    batches = list(embed_files(engine, files, batch_size=size, workers=config.workers, filled=True))
+    batches = list(
+        embed_files(
+            engine,
+            files,
+            batch_size=size,
+            workers=config.workers,
+            filled=True,
+            exact_decode=config.exact_decode,
+        )
+    )
     rows = [batch.rows for batch in batches if len(batch.rows)]
     empty = np.empty((0, 0), np.float32)
     return np.concatenate(rows) if rows else empty, time.monotonic() - started

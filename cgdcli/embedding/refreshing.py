@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from cgdcli.images.decoding import read_image
 from cgdcli.images.finding import FoundImage, Listing
 from cgdcli.index.builder import IndexBuilder
 from cgdcli.index.records import IndexHeader, Picture
-from cgdcli.reports import SkippedImage
+from cgdcli.reports import SkippedImage, StageTimes
 from cgdcli.streaming import EmbeddedBatch, OnProgress, ReadPicture, embed_files, nothing_readable
 from cgdcli.words import counted
 
@@ -35,6 +36,7 @@ class Refreshed:
             former one included.
         continued: rows that a run which was stopped had made.
         engine: what computed the rows, the last one where there were several.
+        times: of the rows that were made now.
     """
 
     rows: int
@@ -46,6 +48,7 @@ class Refreshed:
     dropped: int
     continued: int
     engine: str
+    times: StageTimes
 
 
 def refresh(
@@ -78,18 +81,19 @@ def refresh(
     if builder.refresh and not builder.continued and _nothing_to_do(changes, before, listing):
         skipped = tuple(SkippedImage(*pair) for pair in before)
         named = {p.label for _, p in known if p.label is not None}
-        return Refreshed(len(known), len(named), skipped, 0, 0, 0, 0, 0, header.engine)
+        return Refreshed(
+            len(known), len(named), skipped, 0, 0, 0, 0, 0, header.engine, StageTimes()
+        )
     with _said_what_is_kept(builder):
         builder.begin()
         builder.remove(sorted(changes.gone))
         builder.describe(changes.described.items())
-        blocks = header.blocks or []
-        embedded = zero_blocks = 0
+        embedded, zero_blocks, times = 0, 0, StageTimes()
         if changes.todo or not header.engine:
             engine = make_engine()
             header = replace(header, engine=engine.name)
-            embedded, zero_blocks = _embed(
-                builder, changes, listing, labels, engine, config, blocks, on_progress
+            embedded, zero_blocks, times = _embed(
+                builder, header, changes, listing, labels, engine, config, on_progress
             )
         for folder in listing.unreadable.keys() - tried:
             builder.skip(folder, f"cannot be read: {listing.unreadable[folder]}")
@@ -109,6 +113,7 @@ def refresh(
         len(changes.gone),
         continued,
         header.engine,
+        times,
     )
 
 
@@ -122,41 +127,45 @@ def count_zero_blocks(rows: Rows, blocks: Sequence[tuple[str, int, int]]) -> int
 
 def _embed(
     builder: IndexBuilder,
+    header: IndexHeader,
     changes: Changes,
     listing: Listing,
     labels: Sequence[str | None],
     engine: Engine,
     config: EmbedConfig,
-    blocks: Sequence[tuple[str, int, int]],
     on_progress: OnProgress | None,
-) -> tuple[int, int]:
+) -> tuple[int, int, StageTimes]:
     """Put every picture of the list into the index, block by block.
 
     Returns:
-        Rows added, and those of them with an all-zero block.
+        Rows added, those of them with an all-zero block, and what it took.
     """
     images = [listing.images[place] for place in changes.todo]
     names = [labels[place] for place in changes.todo]
     embedded = skipped = zero_blocks = 0
+    times = StageTimes()
     for batch in embed_files(
         engine,
         [image.file for image in images],
         batch_size=config.pass_size(on_cpu=engine.on_cpu, filled=True),
         workers=config.workers,
         filled=True,
+        exact_decode=header.exact_decode,
     ):
         _check_there(batch.skipped, images)
+        started = time.perf_counter()
         if len(batch.rows):
-            zero_blocks += count_zero_blocks(batch.rows, blocks)
+            zero_blocks += count_zero_blocks(batch.rows, header.blocks or [])
             builder.append(batch.rows, _pictures(batch, images, names))
             embedded += len(batch.rows)
         for picture in batch.skipped:
             skipped += 1
             builder.skip(str(picture.file), picture.reason)
         builder.commit()
+        times += batch.times() + StageTimes(write=time.perf_counter() - started)
         if on_progress:
             on_progress(embedded + skipped, len(images), skipped)
-    return embedded, zero_blocks
+    return embedded, zero_blocks, times
 
 
 def _check_there(skipped: Sequence[ReadPicture], images: Sequence[FoundImage]) -> None:

@@ -141,15 +141,20 @@ def read_bytes(path: Path) -> bytes:
         raise ImageError(f"`{path}` cannot be read: {error.strerror or error}") from error
 
 
-def read_image(path: Path, box: Box | None = None) -> tuple[Image.Image, str]:
+def read_image(
+    path: Path, box: Box | None = None, *, at_least: tuple[int, int] | None = None
+) -> tuple[Image.Image, str]:
     """Read and decode a file: the picture, or what lies in `box`; and the SHA-256 of the file's
     bytes, in hex.
+
+    Args:
+        at_least: as for `decode_image`; a box is cut from the whole picture all the same.
 
     Raises:
         ImageError: it cannot be read or decoded, or the box lies outside it.
     """
     data = read_bytes(path)
-    image = decode_image(data, path)
+    image = decode_image(data, path, at_least=at_least if box is None else None)
     cut = image if box is None else crop(image, box, path)
     return cut, hashlib.sha256(data).hexdigest()
 

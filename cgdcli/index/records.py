@@ -39,6 +39,7 @@ class IndexHeader:
     Attributes:
         model: `ModelInfo.to_dict()` of what made the rows, plus the absolute `path` of a file.
         blocks: (letter, first column, end column) of each branch, or None where columns have none.
+        decode: `exact`, or `scaled`: large JPEGs at a fraction of their size.
         parity: of a reduced precision, how it agreed with fp32 on a sample of the pictures.
         sources: the absolute files and folders that were embedded; `relative_sources` the same
             from the index's folder, for an index that has moved with its pictures.
@@ -58,6 +59,12 @@ class IndexHeader:
     complete: bool = True
     format: int = FORMAT
     parity: dict[str, float] | None = None
+    decode: str = "exact"
+
+    @property
+    def exact_decode(self) -> bool:
+        """Whether pictures were decoded whole."""
+        return self.decode == "exact"
 
 
 def index_path(path: Path) -> Path:

@@ -65,6 +65,13 @@ def check_replaceable(path: Path, wanted: IndexHeader, *, rebuild: bool) -> bool
             f"({model['fingerprint'][:12]})",
             hint="choose another -o, or add --rebuild to replace it",
         )
+    if header.decode != wanted.decode:
+        how = "leave --exact-decode out" if header.decode == "scaled" else "add --exact-decode"
+        raise MismatchError(
+            f"`{path}` was made with {header.decode} decoding, and its new rows would be with "
+            f"{wanted.decode}",
+            hint=f"{how} to go on, choose another -o, or add --rebuild to make all of them anew",
+        )
     if header.precision != wanted.precision:
         raise MismatchError(
             f"`{path}` was made in {header.precision}, and its new rows would be in "

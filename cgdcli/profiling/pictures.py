@@ -11,7 +11,7 @@ from cgdcli.errors import DatasetError, ImageError
 from cgdcli.images.decoding import read_image
 from cgdcli.images.finding import find_images
 from cgdcli.images.loading import worker_count
-from cgdcli.images.transforms import eval_pixels
+from cgdcli.images.transforms import enough_to_resize, eval_pixels
 from cgdcli.model.cgd import CGD
 from cgdcli.profiling.lending import lent
 from cgdcli.reports import FolderReport, SkippedImage
@@ -38,7 +38,7 @@ def profile_folder(model: CGD, folder: Path, config: ProfileConfig) -> FolderRep
         if not len(parts):
             raise nothing_readable(len(chosen), skipped)
         started = time.perf_counter()
-        for _ in embed_files(engine, chosen, batch_size=batch_size, workers=0):
+        for _ in embed_files(engine, chosen, batch_size=batch_size, workers=0, exact_decode=False):
             pass
         rate = len(parts) / (time.perf_counter() - started)
     decode, transform, forward = parts.mean(0).tolist()
@@ -69,7 +69,7 @@ def _one_by_one(
     for file in files:
         marks = [time.perf_counter()]
         try:
-            image, _ = read_image(file)
+            image, _ = read_image(file, at_least=enough_to_resize(size))
         except ImageError as error:
             skipped.append(SkippedImage(str(file), error.what.replace(f"`{file}` ", "")))
             continue

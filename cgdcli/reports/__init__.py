@@ -22,7 +22,14 @@ from cgdcli.reports.profile import (
     ProfileReport,
     StageProfile,
 )
-from cgdcli.reports.retrieval import EmbedReport, Hit, QueryHits, RecallReport, SearchReport
+from cgdcli.reports.retrieval import (
+    EmbedReport,
+    Hit,
+    QueryHits,
+    RecallReport,
+    SearchReport,
+    StageTimes,
+)
 from cgdcli.reports.run import (
     BranchRecall,
     ComparedRun,
@@ -75,6 +82,7 @@ __all__ = [
     "SplitCount",
     "StageProfile",
     "StageSpeed",
+    "StageTimes",
     "StartReport",
     "StepReport",
     "TrainReport",

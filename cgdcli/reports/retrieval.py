@@ -1,9 +1,22 @@
 """What embedding, searching and evaluating give."""
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from cgdcli.reports.base import ModelInfo, Report, SkippedImage
+
+
+@dataclass(frozen=True)
+class StageTimes(Report):
+    """Where the time went, in seconds of all threads together: they overlap."""
+
+    decode: float = 0.0
+    transform: float = 0.0
+    forward: float = 0.0
+    write: float = 0.0
+
+    def __add__(self, other: "StageTimes") -> "StageTimes":
+        return StageTimes(*map(sum, zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -17,6 +30,7 @@ class EmbedReport(Report):
         continued: rows that a run which was stopped had made.
         passed_over, excluded: files without a picture's extension; pictures left out by patterns.
         engine, precision: that made the rows of now.
+        times: of the rows of now; what is left of `seconds` is finding pictures and starting.
     """
 
     index: Path
@@ -35,6 +49,7 @@ class EmbedReport(Report):
     excluded: int = 0
     engine: str = ""
     precision: str = ""
+    times: StageTimes = StageTimes()
 
     @property
     def images_per_second(self) -> float:

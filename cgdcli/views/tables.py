@@ -140,6 +140,19 @@ def _embed_changes(report: EmbedReport) -> str:
     return gone_on + ", ".join(said)
 
 
+def times_line(report: EmbedReport) -> str:
+    """Where the time went: seconds of all threads together, which overlap."""
+    times = report.times
+    parts = {
+        "decode": times.decode,
+        "transform": times.transform,
+        "forward": times.forward,
+        "write": times.write,
+    }
+    each = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in parts.items())
+    return f"time, all threads together: {each}; from start to end {report.seconds:.2f} s"
+
+
 def embed_lines(report: EmbedReport) -> list[str]:
     """What was made, where, how fast, and what to type next."""
     size = report.index.stat().st_size

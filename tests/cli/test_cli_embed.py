@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -429,7 +430,7 @@ def test_a_list_from_stdin_with_nul(imgs, toy):
         capture_output=True,
         check=True,
     )
-    assert b"9 rows" in done.stderr
+    assert b"9 rows" in done.err
     assert "imgs/two\nlines.png" in [path for path, _ in table("f.sqlite")]
 
 
@@ -480,3 +481,13 @@ def test_the_summary_of_a_refresh(embed, imgs):
 def test_large_pictures_are_let_in_by_the_option(embed, imgs):
     ran = embed("imgs", "-o", "f.npy", "--max-megapixels", "0.001")
     check_failure(ran, 1, "megapixels", "--max-megapixels")
+
+
+def test_where_the_time_went(embed, imgs):
+    done = embed("imgs", "-o", "f.npy", "-v")
+    (line,) = [line for line in done.err.splitlines() if line.startswith("time, ")]
+    parts = {name: float(s) for name, s in re.findall(r"(\w+) (\d+\.\d\d) s", line)}
+    assert list(parts) == ["decode", "transform", "forward", "write", "end"]
+    assert parts["forward"] > 0 and sum(parts.values()) < 3 * parts["end"]
+    again = embed("imgs", "-o", "f.npy", "-v")
+    assert "nothing was new" in again.err and "time, " not in again.err
