@@ -122,6 +122,7 @@ def openvino_engine(source: Source, precision: Precision) -> OpenVINOEngine:
     found = cached_engine(source.fingerprint, precision, source.config)
     if found is not None:
         return found
+    logger.info("compiling %s for this processor, once", source.config.backbone)
     compiled = _compiled(source.model, precision)
     engine = OpenVINOEngine(compiled, source.config, precision)
     _check(engine, source.model)
