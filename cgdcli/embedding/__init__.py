@@ -85,6 +85,7 @@ def embed_images(
         labels=done.labels,
         embedded=done.embedded,
         renamed=done.renamed,
+        relabelled=done.relabelled,
         dropped=done.dropped,
         continued=done.continued,
         excluded=listing.excluded,

@@ -23,7 +23,8 @@ class Changes:
         gone: rows to leave out: their pictures are not found, or have another content.
         described: rows that stay, with what is to be said of them anew: a picture that was renamed,
             touched, or has another label.
-        changed, renamed: how many of these have another content, or another place.
+        changed, renamed, relabelled: how many of these have another content, another place, or
+            another label at their old place.
     """
 
     todo: list[int] = field(default_factory=list)
@@ -31,6 +32,7 @@ class Changes:
     described: dict[int, Picture] = field(default_factory=dict)
     changed: int = 0
     renamed: int = 0
+    relabelled: int = 0
 
     def __bool__(self) -> bool:
         return bool(self.todo or self.gone or self.described)
@@ -78,6 +80,7 @@ def find_changes(
             changes.changed += 1
         elif now != picture:
             changes.described[row] = now
+            changes.relabelled += now.label != picture.label
     new = [p for path, p in place_of.items() if p not in seen and path not in done]
     changes.todo += _without_renamed(new, listing, labels, lost, changes)
     changes.todo.sort()

@@ -32,8 +32,8 @@ class Refreshed:
     Attributes:
         rows, labels, skipped: of the whole index.
         embedded, zero_blocks: rows that were made now, and those of them with an all-zero block.
-        renamed, dropped: rows kept under another name, and rows left out, a changed picture's
-            former one included.
+        renamed, relabelled, dropped: rows kept under another name or with another label, and rows
+            left out, a changed picture's former one included.
         continued: rows that a run which was stopped had made.
         engine: what computed the rows, the last one where there were several.
         times: of the rows that were made now.
@@ -45,6 +45,7 @@ class Refreshed:
     embedded: int
     zero_blocks: int
     renamed: int
+    relabelled: int
     dropped: int
     continued: int
     engine: str
@@ -82,7 +83,7 @@ def refresh(
         skipped = tuple(SkippedImage(*pair) for pair in before)
         named = {p.label for _, p in known if p.label is not None}
         return Refreshed(
-            len(known), len(named), skipped, 0, 0, 0, 0, 0, header.engine, StageTimes()
+            len(known), len(named), skipped, 0, 0, 0, 0, 0, 0, header.engine, StageTimes()
         )
     with _said_what_is_kept(builder):
         builder.begin()
@@ -110,6 +111,7 @@ def refresh(
         embedded,
         zero_blocks,
         changes.renamed,
+        changes.relabelled,
         len(changes.gone),
         continued,
         header.engine,

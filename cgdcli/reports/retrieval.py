@@ -26,7 +26,8 @@ class EmbedReport(Report):
     Attributes:
         rows, labels, skipped: of the whole index.
         embedded, zero_blocks: rows that were made now, and those of them with an all-zero block.
-        renamed, dropped: rows that were kept under another name, and that were left out.
+        renamed, relabelled, dropped: rows that were kept under another name or with another label,
+            and that were left out.
         continued: rows that a run which was stopped had made.
         passed_over, excluded: files without a picture's extension; pictures left out by patterns.
         engine, precision: that made the rows of now.
@@ -44,6 +45,7 @@ class EmbedReport(Report):
     labels: int
     embedded: int
     renamed: int = 0
+    relabelled: int = 0
     dropped: int = 0
     continued: int = 0
     excluded: int = 0

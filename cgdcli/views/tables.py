@@ -132,9 +132,12 @@ def _embed_changes(report: EmbedReport) -> str:
     said = [f"{report.embedded} embedded", f"{kept} kept"]
     if report.renamed:
         said.append(f"{report.renamed} of them renamed")
+    if report.relabelled:
+        said.append(f"{report.relabelled} of them with another label")
     if report.dropped:
         said.append(f"{report.dropped} dropped")
-    if not report.embedded + report.renamed + report.dropped + report.continued:
+    changed = report.embedded, report.renamed, report.relabelled, report.dropped
+    if not any(changed) and not report.continued:
         return "nothing was new, changed or gone"
     gone_on = "went on from a run that was stopped: " if report.continued else ""
     return gone_on + ", ".join(said)

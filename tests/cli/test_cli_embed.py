@@ -430,7 +430,7 @@ def test_a_list_from_stdin_with_nul(imgs, toy):
         capture_output=True,
         check=True,
     )
-    assert b"9 rows" in done.err
+    assert b"9 rows" in done.stderr
     assert "imgs/two\nlines.png" in [path for path, _ in table("f.sqlite")]
 
 
@@ -476,6 +476,8 @@ def test_the_summary_of_a_refresh(embed, imgs):
     (imgs / "blue/11.png").rename(imgs / "blue/again.png")
     ran = embed("imgs", "-o", "f.npy")
     assert "1 embedded, 8 kept, 1 of them renamed, 1 dropped" in ran.err
+    ran = embed("imgs", "-o", "f.npy", "--labels", "none")
+    assert "0 embedded, 9 kept, 9 of them with another label" in ran.err
 
 
 def test_large_pictures_are_let_in_by_the_option(embed, imgs):
