@@ -14,7 +14,7 @@ from cgdcli.config import (
     check_descriptors,
     pooled_config,
 )
-from cgdcli.errors import CGDError, ConfigError
+from cgdcli.errors import CGDError, ConfigError, MismatchError
 
 CONFIGS = [
     CGDConfig(),
@@ -213,3 +213,53 @@ def test_a_run_makes_the_network_that_it_says():
     assert run.model_config(7) == CGDConfig(
         "resnet34", StrideMode.layer4, "MG", 128, 7, transform=Transform(96)
     )
+
+
+# ---- vectors
+
+
+def test_vectors_are_said_as_options_and_come_back_from_a_header():
+    from cgdcli.config import VectorConfig
+
+    plain = VectorConfig()
+    assert str(plain) == "" and plain.views == 1 and not plain.projects
+    assert VectorConfig.from_dict({}) == plain
+    all_of_it = VectorConfig(True, (1.4, 0.7, 1), True, 128, "float16")
+    assert str(all_of_it) == "--flip --scales 0.7,1,1.4 --whiten --dim 128 --dtype float16"
+    assert all_of_it.views == 6 and all_of_it.projects
+    assert all_of_it.sizes(224) == (157, 224, 314)
+    assert VectorConfig.from_dict(json.loads(json.dumps(all_of_it.to_dict()))) == all_of_it
+    with pytest.raises(MismatchError, match="rotate"):
+        VectorConfig.from_dict({"rotate": True})
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"scales": ()}, "names no scale"),
+        ({"scales": (0.0,)}, "out of range"),
+        ({"scales": (1, float("nan"))}, "out of range"),
+        ({"dim": 0}, "out of range"),
+        ({"dtype": "int8"}, "unknown dtype"),
+    ],
+)
+def test_vectors_that_cannot_be(values, words):
+    from cgdcli.config import VectorConfig
+
+    with pytest.raises(ConfigError, match=words):
+        VectorConfig(**values)
+
+
+def test_what_a_network_of_that_size_cannot_do():
+    from cgdcli.config import VectorConfig
+    from cgdcli.config.vectors import scales_of
+
+    with pytest.raises(ConfigError, match="32, 32 pixels"):
+        VectorConfig(scales=(1, 1.01)).sizes(32)
+    assert VectorConfig(whiten=True, dim=64).stored_dim(64) == 64
+    for refused in (VectorConfig(dim=64), VectorConfig(whiten=True, dim=65)):
+        with pytest.raises(ConfigError, match="have 64 columns"):
+            refused.stored_dim(64)
+    assert scales_of("0.7,1") == (0.7, 1.0)
+    with pytest.raises(ConfigError, match="not a list of numbers"):
+        scales_of("0.7;1")

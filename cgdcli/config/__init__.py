@@ -33,6 +33,7 @@ from cgdcli.config.names import (
 )
 from cgdcli.config.network import CGDConfig, Transform, check_descriptors, pooled_config
 from cgdcli.config.training import CANNOT_CHANGE, MAY_CHANGE, RECIPES, TrainConfig
+from cgdcli.config.vectors import RowType, VectorConfig
 
 __all__ = [
     "CANNOT_CHANGE",
@@ -58,12 +59,14 @@ __all__ = [
     "ProfileConfig",
     "RankingLoss",
     "Recipe",
+    "RowType",
     "Schedule",
     "Strict",
     "StrideMode",
     "TrainConfig",
     "Transform",
     "TrialConfig",
+    "VectorConfig",
     "backbone_words",
     "check_backbone",
     "check_descriptors",

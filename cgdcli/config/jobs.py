@@ -1,10 +1,11 @@
 """How jobs other than training are done: embed, profile, convert."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cgdcli.config.checks import AUTO, check_choice, check_range
 from cgdcli.config.names import Device, EngineName, Precision, Strict, StrideMode
 from cgdcli.config.network import Transform, check_descriptors
+from cgdcli.config.vectors import VectorConfig
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class EmbedConfig:
             finds. `auto`: the fastest that does.
         exact_decode: pictures are decoded whole; else a JPEG that is much larger than the network's
             input at a fraction of its size, which takes a fraction of the time.
+        vectors: what is made of the network's answers.
         max_megapixels: pictures that claim more are skipped, as bombs would be; Pillow's limit.
     """
 
@@ -27,6 +29,7 @@ class EmbedConfig:
     engine: EngineName = EngineName.auto
     precision: Precision = Precision.fp32
     exact_decode: bool = False
+    vectors: VectorConfig = field(default_factory=VectorConfig)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "engine", check_choice("engine", self.engine, EngineName))

@@ -19,8 +19,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from cgdcli.config import VectorConfig
 from cgdcli.errors import MismatchError, OutputError
 from cgdcli.files import fsync_file, fsync_folder, writer_lock
+from cgdcli.index.places import PICTURES, connected, move_roots, pictures_in, relative_root
 from cgdcli.index.records import (
     COMPACT,
     PART,
@@ -30,18 +32,24 @@ from cgdcli.index.records import (
     blob_or_text,
     done_table,
     hidden,
-    relative_to_index,
     sidecar,
     text_of,
 )
-from cgdcli.index.rows import HEADER_BYTES, RowWriter, copy_rows, open_rows, sampled_checksum
+from cgdcli.index.rows import (
+    HEADER_BYTES,
+    Rows,
+    RowWriter,
+    copy_rows,
+    open_rows,
+    sampled_checksum,
+)
 from cgdcli.index.settling import remove_hidden, settle
 from cgdcli.index.store import EmbeddingIndex
+from cgdcli.index.whitening import Projection, learn_projection
 
 _closing = contextlib.closing
 SECONDS_BETWEEN_COMMITS = 2.0
 ROWS_AT_ONCE = 16_384
-_PICTURES = "SELECT row, root, path, label, size, mtime_ns, sha256 FROM pictures ORDER BY row"
 
 
 class IndexBuilder:
@@ -51,6 +59,9 @@ class IndexBuilder:
 
     Args:
         path: the `.npy`.
+        dim: columns of what is appended; `vectors` says what is stored of them. A projection is
+            learned when all rows are there, until when they wait as they came; rows that are
+            appended to an index that has one go through it at once.
         settings: what makes rows belong together (model, engine ...), as JSON; an unfinished index
             of the same settings is continued. None: leaving early removes everything.
         refreshes: whether the index at `path` is what to begin with, instead of nothing; asked once
@@ -74,8 +85,11 @@ class IndexBuilder:
         settings: dict[str, Any] | None = None,
         refreshes: Callable[[], bool] = lambda: False,
         restart: bool = False,
+        vectors: VectorConfig | None = None,
     ) -> None:
         self.path, self.dim, self.settings = path, dim, settings
+        self.vectors = vectors or VectorConfig()
+        self._projection: Projection | None = None
         self.restart, self.refresh, self.continued = restart, False, False
         self._refreshes = refreshes
         self._rows_file, self._table = hidden(path, PART), hidden(sidecar(path), PART)
@@ -121,7 +135,7 @@ class IndexBuilder:
         """Row and picture of what is begun with, roots being where they are now. To be asked before
         the first change."""
         if self.continued or self.refresh:
-            yield from _pictures_in(self._source(), self.path)
+            yield from pictures_in(self._source(), self.path)
 
     def skipped(self) -> list[tuple[str, str]]:
         """Pictures that could not be read, path and reason: before the first change those of what
@@ -130,7 +144,7 @@ class IndexBuilder:
             return _skipped_in(self._database)
         if not self.continued and not self.refresh:
             return []
-        with _closing(_connected(self._source())) as database:
+        with _closing(connected(self._source())) as database:
             return _skipped_in(database)
 
     def begin(self) -> None:
@@ -145,7 +159,10 @@ class IndexBuilder:
             self._stack.callback(self._database.close)
             said = _building(self._database)
             self._begun_with, self._on_disk = said["rows_before"], said["rows"]
-            self._writer = RowWriter(self._rows_file, self.dim, self._on_disk)
+            if said["refresh"] and self.vectors.projects:
+                self._projection = Projection.saved(self._database, said["projection"])
+            dim, dtype = self._form(said["refresh"])
+            self._writer = RowWriter(self._rows_file, dim, self._on_disk, dtype)
             self._stack.callback(self._writer.abandon)
             for identity, absolute in self._database.execute("SELECT id, absolute FROM roots"):
                 self._roots[Path(text_of(absolute))] = identity
@@ -154,6 +171,8 @@ class IndexBuilder:
         """Add unit rows (B, dim) and what they are."""
         writer = self._open_writer()
         first = writer.rows
+        if self._projection is not None:
+            rows = self._projection.apply(rows, each=True)
         with self._reported():
             writer.append(rows)
             self._database.executemany(
@@ -206,13 +225,14 @@ class IndexBuilder:
         self.commit(now=True)
         with self._reported():
             writer, table = self._open_writer(), self._table
-            if self.rows < writer.rows:
+            if self.rows < writer.rows or (self.vectors.projects and self._projection is None):
                 writer, table = self._compacted()
             writer.finish()
             values = header.__dict__ | {
                 "rows": writer.rows,
                 "generation": uuid.uuid4().hex,
                 "checksum": sampled_checksum(open_rows(writer.path)),
+                "projection": self._projection and self._projection.to_dict(),
             }
             self._database.executemany(
                 "INSERT INTO header VALUES (?, ?)",
@@ -235,12 +255,15 @@ class IndexBuilder:
             remove_hidden(self.path)
             return
         try:
-            with _closing(_connected(self._table)) as database:
+            with _closing(connected(self._table)) as database:
                 said = _building(database)
         except (sqlite3.Error, ValueError):
             said = {}  # not ours, or of a version that wrote otherwise
         size = self._rows_file.stat().st_size if self._rows_file.exists() else 0
-        whole = bool(said) and size >= HEADER_BYTES + 4 * said["rows"] * self.dim
+        dim, dtype = self._form(bool(said.get("refresh")))
+        whole = bool(said) and size >= HEADER_BYTES + (
+            said["rows"] * dim * np.dtype(dtype).itemsize
+        )
         fresh_enough = not self.restart or not said.get("refresh")
         if whole and fresh_enough and said["settings"] == self.settings:
             self.continued = True
@@ -253,28 +276,30 @@ class IndexBuilder:
     def _start(self) -> None:
         """Make the hidden files; the table gets its hidden name last, and only then they count."""
         table = self._empty_place()
-        rows = 0
+        rows, projection = 0, None
         if self.refresh:
             with EmbeddingIndex.open(
                 self.path
             ) as index:  # and so checked: a pair that belongs together
                 rows = len(index)
+                projection = index.header and index.header.projection
             copy_rows(self.path, self._rows_file)
             shutil.copyfile(sidecar(self.path), table)
         else:
-            RowWriter(self._rows_file, self.dim).abandon()
+            RowWriter(self._rows_file, self._form(False)[0]).abandon()
         with _closing(sqlite3.connect(os.fsencode(table))) as database:
             if not self.refresh:
                 database.executescript(SCHEMA)
             database.execute("CREATE TABLE building (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
             database.execute("DELETE FROM header")
             database.execute("DELETE FROM skipped")
-            _move_roots(database, self.path)
+            move_roots(database, self.path)
             values = {
                 "settings": self.settings,
                 "refresh": self.refresh,
                 "rows": rows,
                 "rows_before": rows,
+                "projection": projection,
             }
             database.executemany(
                 "INSERT INTO building VALUES (?, ?)",
@@ -284,23 +309,41 @@ class IndexBuilder:
         table.replace(self._table)
 
     def _compacted(self) -> tuple[RowWriter, Path]:
-        """Rows and table without the holes that removed rows left, under names of their own."""
+        """Rows and table without the holes that removed rows left, under names of their own; rows
+        that waited for it are projected."""
         table = self._empty_place()
         self._database.close()
         shutil.copyfile(self._table, table)
         self._database = sqlite3.connect(os.fsencode(table))
         self._stack.callback(self._database.close)
-        kept = np.array([row for row, *_ in self._database.execute(_PICTURES)], dtype=np.int64)
+        kept = np.array([row for row, *_ in self._database.execute(PICTURES)], dtype=np.int64)
         self._open_writer().finish()
         old = open_rows(self._rows_file)
-        writer = RowWriter(hidden(self.path, COMPACT), self.dim)
+        learned = None
+        if self.vectors.projects and self._projection is None:
+            learned = self._projection = self._learned(old, kept)
+        dim, dtype = self._form(True)
+        writer = RowWriter(hidden(self.path, COMPACT), dim, dtype=dtype)
         self._stack.callback(writer.abandon)
         for start in range(0, len(kept), ROWS_AT_ONCE):
-            writer.append(np.asarray(old[kept[start : start + ROWS_AT_ONCE]]))
+            rows = np.asarray(old[kept[start : start + ROWS_AT_ONCE]])
+            writer.append(learned.apply(rows) if learned else rows)
         # Upwards, so that the number a row gets is always free.
         moved = ((new, row) for new, row in enumerate(kept.tolist()) if new != row)
         self._database.executemany("UPDATE pictures SET row = ? WHERE row = ?", moved)
         return writer, table
+
+    def _learned(self, rows: Rows, kept: NDArray[np.int64]) -> Projection:
+        dim, whiten = self.vectors.stored_dim(self.dim), self.vectors.whiten
+        projection = learn_projection(rows, dim, whiten=whiten, kept=kept)
+        projection.save(self._database)
+        return projection
+
+    def _form(self, stored: bool) -> tuple[int, str]:
+        """Columns and dtype of the rows as they are stored, or as they wait for a projection."""
+        if stored or not self.vectors.projects:
+            return self.vectors.stored_dim(self.dim), self.vectors.dtype
+        return self.dim, "float32"
 
     def _entry(self, picture: Picture) -> tuple[Any, ...]:
         label = None if picture.label is None else blob_or_text(picture.label)
@@ -318,7 +361,7 @@ class IndexBuilder:
             self._roots[root] = max(self._roots.values(), default=-1) + 1
             self._database.execute(
                 "INSERT INTO roots VALUES (?, ?, ?)",
-                (self._roots[root], _relative(root, self.path), blob_or_text(str(root))),
+                (self._roots[root], relative_root(root, self.path), blob_or_text(str(root))),
             )
         return self._roots[root]
 
@@ -367,46 +410,6 @@ def _building(database: sqlite3.Connection) -> dict[str, Any]:
 def _skipped_in(database: sqlite3.Connection) -> list[tuple[str, str]]:
     found = database.execute("SELECT path, reason FROM skipped ORDER BY rowid").fetchall()
     return [(text_of(path), reason) for path, reason in found]
-
-
-def _connected(table: Path) -> sqlite3.Connection:
-    """A table of ours, its hot journal rolled back."""
-    return sqlite3.connect(os.fsencode(table))
-
-
-def _pictures_in(table: Path, index: Path) -> Iterator[tuple[int, Picture]]:
-    with _closing(_connected(table)) as database:
-        roots = {
-            identity: _root_now(relative, absolute, index)
-            for identity, relative, absolute in database.execute("SELECT * FROM roots")
-        }
-        for row, root, path, label, *rest in database.execute(_PICTURES):
-            named = None if label is None else text_of(label)
-            yield row, Picture(roots[root], text_of(path), named, *rest)
-
-
-def _root_now(relative: str | bytes | None, absolute: str | bytes, index: Path) -> Path:
-    """Where the pictures of an index are: where they were, or, if that is gone, beside it."""
-    there = Path(text_of(absolute))
-    if relative is None or there.exists():
-        return there
-    beside = Path(os.path.abspath(index.parent / text_of(relative)))
-    return beside if beside.exists() else there
-
-
-def _move_roots(database: sqlite3.Connection, index: Path) -> None:
-    found = database.execute("SELECT * FROM roots").fetchall()
-    for identity, relative, absolute in found:
-        now = _root_now(relative, absolute, index)
-        database.execute(
-            "UPDATE roots SET absolute = ?, relative = ? WHERE id = ?",
-            (blob_or_text(str(now)), _relative(now, index), identity),
-        )
-
-
-def _relative(root: Path, index: Path) -> str | bytes | None:
-    path = relative_to_index(root, index)
-    return None if path is None else blob_or_text(path)
 
 
 def _other_settings(

@@ -41,6 +41,10 @@ class IndexHeader:
         blocks: (letter, first column, end column) of each branch, or None where columns have none.
         decode: `exact`, or `scaled`: large JPEGs at a fraction of their size.
         parity: of a reduced precision, how it agreed with fp32 on a sample of the pictures.
+        vectors: `VectorConfig.to_dict()`: of what views the rows were made, and what became of
+            them; empty where they are as the network gave them.
+        projection: `Projection.to_dict()` of the one in the table, frozen until a rebuild; the
+            builder says it.
         sources: the absolute files and folders that were embedded; `relative_sources` the same
             from the index's folder, for an index that has moved with its pictures.
     """
@@ -60,6 +64,8 @@ class IndexHeader:
     format: int = FORMAT
     parity: dict[str, float] | None = None
     decode: str = "exact"
+    vectors: dict[str, Any] = field(default_factory=dict)
+    projection: dict[str, Any] | None = None
 
     @property
     def exact_decode(self) -> bool:

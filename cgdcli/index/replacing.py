@@ -4,6 +4,7 @@ import contextlib
 import os
 from pathlib import Path
 
+from cgdcli.config import VectorConfig
 from cgdcli.errors import IndexFileError, MismatchError, OutputError
 from cgdcli.index.records import IndexHeader, sidecar
 from cgdcli.index.rows import is_our_array
@@ -72,6 +73,7 @@ def check_replaceable(path: Path, wanted: IndexHeader, *, rebuild: bool) -> bool
             f"{wanted.decode}",
             hint=f"{how} to go on, choose another -o, or add --rebuild to make all of them anew",
         )
+    _check_vectors(path, header, wanted)
     if header.precision != wanted.precision:
         raise MismatchError(
             f"`{path}` was made in {header.precision}, and its new rows would be in "
@@ -80,3 +82,17 @@ def check_replaceable(path: Path, wanted: IndexHeader, *, rebuild: bool) -> bool
             "to make all of them anew",
         )
     return True
+
+
+def _check_vectors(path: Path, there: IndexHeader, wanted: IndexHeader) -> None:
+    """Rows of other views, of another projection or dtype have no place beside those there."""
+    was, new = (VectorConfig.from_dict(header.vectors) for header in (there, wanted))
+    if was == new:
+        return
+    plain = "vectors as the network gives them"
+    raise MismatchError(
+        f"`{path}` was made with {str(was) or plain}, and its new rows would be made with "
+        f"{str(new) or plain}",
+        hint=f"go on with {str(was) or 'none of these options'}, choose another -o, or add "
+        "--rebuild to make all of them anew",
+    )

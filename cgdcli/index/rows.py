@@ -19,6 +19,7 @@ Rows = NDArray[Any]
 # NumPy's format 1.0 pads the header to a multiple of 64; 192 leaves room for any row count, so
 # that the count can be written when it is known, after the rows.
 HEADER_BYTES = 192
+_FLOAT32 = np.dtype("<f4")
 UNIT_TOLERANCE = {"float32": 1e-5, "float16": 1e-3}
 # Up to this many values every row is checked at opening (0.1 s); beyond it, a sample of rows.
 CHECK_ALL_VALUES = 50_000_000
@@ -27,26 +28,28 @@ CHECKSUM_ROWS = 64
 
 
 class RowWriter:
-    """Appends float32 rows to a file that is a valid `.npy` once `finish` has run.
+    """Appends rows to a file that is a valid `.npy` once `finish` has run.
 
     Args:
+        dtype: float32 or float16, of the file.
         rows: rows that the file holds already and that stay; what follows them is cut off. 0: the
             file begins anew.
     """
 
-    def __init__(self, path: Path, dim: int, rows: int = 0) -> None:
+    def __init__(self, path: Path, dim: int, rows: int = 0, dtype: str = "float32") -> None:
         self.path, self.dim, self.rows = path, dim, rows
+        self.dtype = np.dtype(dtype).newbyteorder("<")
         self._file: BinaryIO = path.open("r+b" if rows else "wb")
         if rows:
-            self._file.truncate(HEADER_BYTES + rows * dim * 4)
+            self._file.truncate(HEADER_BYTES + rows * dim * self.dtype.itemsize)
             self._file.seek(0, os.SEEK_END)
         else:
-            self._file.write(npy_header(0, dim))
+            self._file.write(npy_header(0, dim, self.dtype))
 
-    def append(self, rows: NDArray[np.float32]) -> None:
-        """Add (B, dim) rows."""
-        assert rows.shape[1] == self.dim and rows.dtype == np.float32
-        self._file.write(np.ascontiguousarray(rows).tobytes())
+    def append(self, rows: Rows) -> None:
+        """Add (B, dim) rows, float32 or the file's dtype."""
+        assert rows.shape[1] == self.dim and rows.dtype in (np.float32, self.dtype)
+        self._file.write(np.ascontiguousarray(rows, self.dtype).tobytes())
         self.rows += len(rows)
 
     def sync(self) -> None:
@@ -57,7 +60,7 @@ class RowWriter:
     def finish(self) -> None:
         """Write the final row count, force it to the disk, and close."""
         self._file.seek(0)
-        self._file.write(npy_header(self.rows, self.dim))
+        self._file.write(npy_header(self.rows, self.dim, self.dtype))
         self.sync()
         self._file.close()
 
@@ -73,9 +76,9 @@ def copy_rows(source: Path, target: Path) -> None:
         shutil.copyfileobj(old, new, 16 * 1024 * 1024)
 
 
-def npy_header(rows: int, dim: int) -> bytes:
-    """A format-1.0 header of fixed length for little-endian float32 (rows, dim)."""
-    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {dim}), }}"
+def npy_header(rows: int, dim: int, dtype: np.dtype[Any] = _FLOAT32) -> bytes:
+    """A format-1.0 header of fixed length for little-endian (rows, dim)."""
+    text = f"{{'descr': '{dtype.str}', 'fortran_order': False, 'shape': ({rows}, {dim}), }}"
     padded = text.ljust(HEADER_BYTES - 11) + "\n"
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(padded)) + padded.encode("latin1")
 

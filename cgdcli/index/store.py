@@ -5,6 +5,7 @@ may see halves of two generations; a checksum over sampled rows tells, and it tr
 """
 
 import contextlib
+import functools
 import json
 import os
 import sqlite3
@@ -31,6 +32,7 @@ from cgdcli.index.records import (
     text_of,
 )
 from cgdcli.index.rows import check_unit_rows, open_rows, sampled_checksum
+from cgdcli.index.whitening import Projection
 
 # A writer renames its two files within milliseconds; a pair that stays mixed longer is damage.
 MIXED_PAIR_PATIENCE_SECONDS = 1.0
@@ -95,6 +97,17 @@ class EmbeddingIndex:
     def dim(self) -> int:
         """Length of a row."""
         return int(self.rows.shape[1])
+
+    @functools.cached_property
+    def projection(self) -> Projection | None:
+        """What a network's rows go through to be rows of this index; None: nothing.
+
+        Raises:
+            IndexFileError: it is damaged.
+        """
+        if self.header is None or self.header.projection is None or self._database is None:
+            return None
+        return Projection.saved(self._database, self.header.projection)
 
     def search(
         self, queries: NDArray[Any], k: int, *, exclude: list[set[int]] | None = None
