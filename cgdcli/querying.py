@@ -5,12 +5,14 @@ none of it, and torch with torchvision would take longer than all the rest.
 """
 
 import logging
+from functools import partial
 from pathlib import Path
 
 from cgdcli.config import TORCHVISION, CGDConfig, Device, Precision, is_timm
 from cgdcli.engines import Engine
 from cgdcli.engines.choosing import make_engine
 from cgdcli.engines.openvino_engine import cached_engine
+from cgdcli.engines.vectors import AtSize, at_size, vector_engine
 from cgdcli.errors import MismatchError
 from cgdcli.index.store import EmbeddingIndex
 from cgdcli.networks import Model, Network, known_network
@@ -23,7 +25,7 @@ logger = logging.getLogger("cgdcli")
 def query_engine(
     index: EmbeddingIndex, model: Model = None, device: Device = Device.auto
 ) -> Engine:
-    """The engine for queries, in the precision that the index was made in.
+    """The engine for queries: as the index was made, in its precision, of its views, projected.
 
     Args:
         model: None for the one that made the index.
@@ -35,17 +37,24 @@ def query_engine(
     precision = Precision.fp32
     if index.header is not None and index.header.precision in list(Precision):
         precision = Precision(index.header.precision)
+    project = None if index.projection is None else partial(index.projection.apply, each=True)
     if model is None and device in (Device.auto, Device.cpu):
         compiled = _compiled_before(index, precision)
         if compiled is not None:
-            return compiled
+            config, engines = compiled
+            return vector_engine(engines.__getitem__, index.vectors, config, project)
     network = model_of_index(index, model)
-    if index.dim != network.embedding_dim:
+    dim = index.dim if index.projection is None else index.projection.dim
+    if dim != network.embedding_dim:
         raise MismatchError(
-            f"`{index.path}` has {index.dim} columns, the model gives {network.embedding_dim}",
+            f"`{index.path}` was made of {dim} columns, the model gives {network.embedding_dim}",
             hint="search with the model that made it",
         )
-    return make_engine(network, precision=precision, device=device)
+
+    def make(size: int) -> Engine:
+        return make_engine(AtSize(network, size), precision=precision, device=device)
+
+    return vector_engine(make, index.vectors, network.config, project)
 
 
 def model_of_index(index: EmbeddingIndex, model: Model, runs: Path = Path("runs")) -> Network:
@@ -83,8 +92,11 @@ def model_of_index(index: EmbeddingIndex, model: Model, runs: Path = Path("runs"
     return network
 
 
-def _compiled_before(index: EmbeddingIndex, precision: Precision) -> Engine | None:
-    """The engine in the cache, if the index's model is a backbone's name or is where it was."""
+def _compiled_before(
+    index: EmbeddingIndex, precision: Precision
+) -> tuple[CGDConfig, dict[int, Engine]] | None:
+    """The network and its engines in the cache, by size, if all of them are there and the index's
+    model is a backbone's name or is where it was."""
     if index.header is None or not index.header.model["fingerprint"]:
         return None
     described = index.header.model
@@ -98,7 +110,14 @@ def _compiled_before(index: EmbeddingIndex, precision: Precision) -> Engine | No
     if not there:
         return None
     config = CGDConfig.from_dict(described["config"])
-    return cached_engine(described["fingerprint"], precision, config)
+    engines: dict[int, Engine] = {}
+    for size in index.vectors.sizes(config.transform.image_size):
+        fingerprint, sized = at_size(described["fingerprint"], config, size)
+        found = cached_engine(fingerprint, precision, sized)
+        if found is None:
+            return None
+        engines[size] = found
+    return config, engines
 
 
 def _recorded_model(index: EmbeddingIndex, runs: Path) -> str | Path:

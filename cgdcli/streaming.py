@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgdcli.engines import Engine, Rows
+from cgdcli.engines.vectors import VectorEngine
 from cgdcli.errors import CheckpointError, DatasetError, ImageError
 from cgdcli.images.cropping import Box
 from cgdcli.images.decoding import Pixels, read_image
@@ -30,12 +31,13 @@ class ReadPicture:
 
     Attributes:
         position: its place among the files asked for.
+        pixels: at each size that the engine takes.
         reason: why it is skipped; `unread` where not even its bytes could be read.
     """
 
     position: int
     file: Path
-    pixels: Pixels | None
+    pixels: tuple[Pixels, ...] | None
     sha256: str = ""
     size: int = 0
     mtime_ns: int = 0
@@ -90,11 +92,12 @@ def embed_files(
     Raises:
         CheckpointError: the model gives NaN or infinity.
     """
-    size = engine.config.transform.image_size
-    at_least = None if exact_decode else enough_to_resize(size)
+    own = (engine.config.transform.image_size,)
+    sizes = engine.sizes if isinstance(engine, VectorEngine) else own
+    at_least = None if exact_decode else enough_to_resize(max(sizes))
 
     def read(item: tuple[int, Path]) -> ReadPicture:
-        return _read(item[0], item[1], size, boxes[item[0]] if boxes else None, at_least)
+        return _read(item[0], item[1], sizes, boxes[item[0]] if boxes else None, at_least)
 
     room = batch_size if filled else 0
     if engine.parallel == 1:
@@ -117,12 +120,13 @@ def _embedded(engine: Engine, block: list[ReadPicture], room: int) -> EmbeddedBa
     skipped = [picture for picture in block if picture.pixels is None]
     if not good:
         return EmbeddedBatch(np.empty((0, 0), np.float32), [], skipped)
-    pixels = np.stack([p.pixels for p in good if p.pixels is not None])
-    if len(good) < room:
-        blank = np.zeros((room - len(good), *pixels.shape[1:]), np.uint8)
-        pixels = np.concatenate([pixels, blank])
+    views = zip(*(p.pixels for p in good if p.pixels is not None), strict=True)
+    pixels = [_filled(np.stack(view), room) for view in views]
     started = time.perf_counter()
-    rows = engine.embed(pixels)[: len(good)]
+    if isinstance(engine, VectorEngine):
+        rows = engine.embed_sizes(pixels)[: len(good)]
+    else:
+        rows = engine.embed(pixels[0])[: len(good)]
     seconds = time.perf_counter() - started
     _check_finite(rows, good)
     empty: list[bool] = np.all(rows == 0, axis=1).tolist()
@@ -130,6 +134,14 @@ def _embedded(engine: Engine, block: list[ReadPicture], room: int) -> EmbeddedBa
         skipped.append(_without_pixels(good[i], "the network's answer is all zero"))
     kept = [_without_pixels(p) for p, gone in zip(good, empty, strict=True) if not gone]
     return EmbeddedBatch(rows[np.logical_not(empty)], kept, skipped, seconds)
+
+
+def _filled(pixels: Pixels, room: int) -> Pixels:
+    """At least `room` pictures."""
+    if len(pixels) >= room:
+        return pixels
+    blank = np.zeros((room - len(pixels), *pixels.shape[1:]), np.uint8)
+    return np.concatenate([pixels, blank])
 
 
 def nothing_readable(count: int, skipped: Sequence[SkippedImage]) -> DatasetError:
@@ -142,14 +154,18 @@ def nothing_readable(count: int, skipped: Sequence[SkippedImage]) -> DatasetErro
 
 
 def _read(
-    position: int, file: Path, image_size: int, box: Box | None, at_least: tuple[int, int] | None
+    position: int,
+    file: Path,
+    sizes: Sequence[int],
+    box: Box | None,
+    at_least: tuple[int, int] | None,
 ) -> ReadPicture:
     started = time.perf_counter()
     try:
         status = file.stat()
         image, sha256 = read_image(file, box, at_least=at_least)
         decoded = time.perf_counter()
-        pixels = eval_pixels(image, image_size)
+        pixels = tuple(eval_pixels(image, size) for size in sizes)
     except OSError as error:
         reason = f"cannot be read: {error.strerror}"
         return ReadPicture(position, file, None, reason=reason, unread=True)

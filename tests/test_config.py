@@ -256,6 +256,8 @@ def test_what_a_network_of_that_size_cannot_do():
 
     with pytest.raises(ConfigError, match="32, 32 pixels"):
         VectorConfig(scales=(1, 1.01)).sizes(32)
+    with pytest.raises(ConfigError, match=r"22, 32 pixels .* 32 to 4096"):
+        VectorConfig(scales=(0.7, 1)).sizes(32)
     assert VectorConfig(whiten=True, dim=64).stored_dim(64) == 64
     for refused in (VectorConfig(dim=64), VectorConfig(whiten=True, dim=65)):
         with pytest.raises(ConfigError, match="have 64 columns"):

@@ -7,20 +7,27 @@ from typing import Annotated
 
 from cgdcli.cli.options import (
     EXIT_SKIPPED,
+    PLAIN_SCALES,
     BatchSizeOption,
     DeviceOption,
+    DimOption,
     EngineOption,
     ExactDecodeOption,
+    FlipOption,
     JsonOption,
     ModelOption,
     QuietOption,
+    RowTypeOption,
+    ScalesOption,
     VerboseOption,
+    WhitenOption,
     WorkersOption,
     argument,
     option,
+    vectors_of,
 )
 from cgdcli.cli.output import Output
-from cgdcli.config import EmbedConfig, Precision
+from cgdcli.config import EmbedConfig, Precision, VectorConfig
 from cgdcli.errors import ConfigError, DatasetError
 from cgdcli.words import counted
 
@@ -77,6 +84,11 @@ def embed(
         ),
     ] = EmbedConfig.precision,
     exact_decode: ExactDecodeOption = EmbedConfig.exact_decode,
+    flip: FlipOption = VectorConfig.flip,
+    scales: ScalesOption = PLAIN_SCALES,
+    whiten: WhitenOption = VectorConfig.whiten,
+    dim: DimOption = VectorConfig.dim,
+    dtype: RowTypeOption = VectorConfig.dtype,
     workers: WorkersOption = EmbedConfig.workers,
     device: DeviceOption = EmbedConfig.device,
     as_json: JsonOption = False,
@@ -87,6 +99,10 @@ def embed(
 
     Given again, the same line embeds only what is new or has changed, and drops what is gone; after
     a run that was stopped or killed, it goes on from there.
+
+    --flip, --scales, --whiten, --dim and --dtype are recorded in the index and applied to its
+    queries; a projection stays as learned until --rebuild. What each gives on pictures of yours:
+    cgd evaluate DATA with the same options.
 
     Pictures that cannot be read are skipped, listed and make the exit code 3. Files without a
     picture's extension are passed over.
@@ -114,6 +130,7 @@ def embed(
                 engine=engine,
                 precision=precision,
                 exact_decode=exact_decode,
+                vectors=vectors_of(flip, scales, whiten, dim, dtype),
             ),
             on_progress=on_progress,
         )

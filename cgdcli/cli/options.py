@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from cgdcli.config import Dataset, Device, EngineName, backbone_words
+from cgdcli.config import Dataset, Device, EngineName, RowType, VectorConfig, backbone_words
+from cgdcli.config.vectors import scales_of
 
 # Each option is also CGD_<COMMAND>_<OPTION>; `cgd --help` says so once instead of on every line.
 option = partial(typer.Option, show_envvar=False)
@@ -41,6 +42,24 @@ ExactDecodeOption = Annotated[
         "fraction of it: up to twice as fast, cosine .9998.",
     ),
 ]
+FlipOption = Annotated[
+    bool, option("--flip", help="Embed each picture and its mirror image, and average the two.")
+]
+ScalesOption = Annotated[
+    str,
+    option(
+        metavar="LIST",
+        help="Embed each picture at these multiples of the image size (rounded to pixels), and "
+        "average: 0.7,1,1.4.",
+    ),
+]
+WhitenOption = Annotated[
+    bool, option("--whiten", help="PCA-whiten, as learned on these pictures, without labels.")
+]
+DimOption = Annotated[
+    int | None, option(min=1, help="Cut to so many columns by PCA, as learned on these pictures.")
+]
+RowTypeOption = Annotated[RowType, option("--dtype", help="Of the rows; float16 halves the file.")]
 DATA_HELP = (
     "Class folders (DATA/train/<class>/* with val and/or test beside it, or classes alone), a "
     "table (.csv, .jsonl, .parquet: path, label, split ...), or CUB-200-2011, Cars196, Stanford "
@@ -75,6 +94,16 @@ IndexModelOption = Annotated[
 RootOption = Annotated[
     Path | None, option("--root", help="Look for the index's pictures in this folder first.")
 ]
+
+
+PLAIN_SCALES = ",".join(f"{scale:g}" for scale in VectorConfig.scales)
+
+
+def vectors_of(
+    flip: bool, scales: str, whiten: bool, dim: int | None, dtype: RowType
+) -> VectorConfig:
+    """What the five options say together."""
+    return VectorConfig(flip, scales_of(scales), whiten, dim, dtype)
 
 
 def was_given(context: typer.Context, name: str) -> bool:

@@ -11,6 +11,8 @@ from cgdcli.config.names import DESCRIPTOR_NAMES, Head, StrideMode
 from cgdcli.errors import ConfigError
 from cgdcli.words import counted
 
+IMAGE_SIZES = (32, 4096)  # pixels
+
 
 @dataclass(frozen=True)
 class Transform:
@@ -25,7 +27,7 @@ class Transform:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
     def __post_init__(self) -> None:
-        if not 32 <= self.image_size <= 4096:
+        if not IMAGE_SIZES[0] <= self.image_size <= IMAGE_SIZES[1]:
             raise ConfigError(
                 f"image size {self.image_size} is out of range: 32 to 4096 pixels",
                 hint="224 is what ImageNet backbones were trained with; try --image-size 224",

@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from cgdcli.config.checks import check_choice, check_range
+from cgdcli.config.network import IMAGE_SIZES
 from cgdcli.errors import ConfigError, MismatchError
 
 LEAST_SCALE, LARGEST_SCALE = 0.1, 8.0
@@ -60,10 +61,17 @@ class VectorConfig:
         """Height and width in pixels of each scale.
 
         Raises:
-            ConfigError: two scales are the same number of pixels.
+            ConfigError: two scales are the same number of pixels, or one is too few or too many.
         """
         found = tuple(round(scale * image_size) for scale in self.scales)
-        if len({*found}) < len(found) or found[0] < 1:
+        least, largest = IMAGE_SIZES
+        if found[0] < least or found[-1] > largest:
+            raise ConfigError(
+                f"--scales {self._scales()} are {', '.join(map(str, found))} pixels at this "
+                f"network's {image_size}; {least} to {largest} are wanted",
+                hint="choose scales nearer to 1",
+            )
+        if len({*found}) < len(found):
             raise ConfigError(
                 f"--scales {self._scales()} are {', '.join(map(str, found))} pixels at this "
                 f"network's {image_size}; each scale is a size of its own",

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
-from cgdcli.config import EmbedConfig, Precision
+from cgdcli.config import EmbedConfig, Precision, VectorConfig
 from cgdcli.datasets.folders import folder_labels, read_label_table
 from cgdcli.embedding.parity import Parity, chosen_precision
 from cgdcli.embedding.refreshing import refresh
 from cgdcli.engines import Engine
 from cgdcli.engines.choosing import make_engine
+from cgdcli.engines.vectors import AtSize, vector_engine
 from cgdcli.errors import DatasetError, OutputError
 from cgdcli.files import check_output
 from cgdcli.images.decoding import pixel_limit
@@ -19,6 +20,7 @@ from cgdcli.images.finding import FoundImage, Listing, absolute_path, find_image
 from cgdcli.index.builder import IndexBuilder
 from cgdcli.index.records import IndexHeader, index_path, relative_to_index
 from cgdcli.index.replacing import check_replaceable, header_there
+from cgdcli.index.whitening import check_enough
 from cgdcli.networks import Model, Network, known_network
 from cgdcli.reports import EmbedReport
 from cgdcli.streaming import OnProgress
@@ -67,16 +69,20 @@ def embed_images(
     names = _labels(labels, listing.images)
     network = known_network(model)
     there = None if rebuild else header_there(target)
+    _check_vectors(network, config.vectors, len(listing.images), there)
     make, precision, parity = _engine(network, listing, config, there)
     origins = sorted(str(absolute_path(path)) for path in ([Path.cwd()] if listed else paths))
     made_by = there.engine if there else ""
     header = _header(network, made_by, precision, parity, config, origins, labels, target)
-    with _builder(target, header, listed, rebuild) as builder, pixel_limit(config.max_megapixels):
+    with (
+        _builder(target, header, network, config.vectors, listed, rebuild) as builder,
+        pixel_limit(config.max_megapixels),
+    ):
         done = refresh(builder, header, listing, names, make, config, verify, on_progress)
     return EmbedReport(
         index=target,
         rows=done.rows,
-        embedding_dim=network.embedding_dim,
+        embedding_dim=header.dim,
         model=network.info,
         seconds=time.monotonic() - started,
         skipped=done.skipped,
@@ -92,6 +98,7 @@ def embed_images(
         engine=done.engine,
         precision=precision,
         times=done.times,
+        vectors=str(config.vectors),
     )
 
 
@@ -109,7 +116,15 @@ def _engine(
 
     @cache
     def make(precision: Precision) -> Engine:
-        return make_engine(network, engine=config.engine, precision=precision, device=config.device)
+        def at(size: int) -> Engine:
+            return make_engine(
+                AtSize(network, size),
+                engine=config.engine,
+                precision=precision,
+                device=config.device,
+            )
+
+        return vector_engine(at, config.vectors, network.config)
 
     with pixel_limit(config.max_megapixels):
         files = [image.file for image in listing.images]
@@ -117,8 +132,26 @@ def _engine(
     return lambda: make(precision), precision, parity
 
 
-def _builder(target: Path, header: IndexHeader, listed: bool, rebuild: bool) -> IndexBuilder:
-    """What writes the index: it goes on with rows of this model, precision and sources only."""
+def _check_vectors(
+    network: Network, vectors: VectorConfig, pictures: int, there: IndexHeader | None
+) -> None:
+    """Say what cannot be before hours of embedding."""
+    vectors.sizes(network.config.transform.image_size)
+    dim = vectors.stored_dim(network.embedding_dim)
+    if vectors.projects and there is None:
+        check_enough(pictures, dim)
+
+
+def _builder(
+    target: Path,
+    header: IndexHeader,
+    network: Network,
+    vectors: VectorConfig,
+    listed: bool,
+    rebuild: bool,
+) -> IndexBuilder:
+    """What writes the index: it goes on with rows of this model, precision, views and sources
+    only."""
 
     def refreshes() -> bool:
         return check_replaceable(target, header, rebuild=rebuild) and not rebuild
@@ -130,7 +163,16 @@ def _builder(target: Path, header: IndexHeader, listed: bool, rebuild: bool) -> 
         "sources": header.sources,
         "listed": listed,
     }
-    return IndexBuilder(target, header.dim, settings=settings, refreshes=refreshes, restart=rebuild)
+    if header.vectors:
+        settings["vectors"] = str(vectors)
+    return IndexBuilder(
+        target,
+        network.embedding_dim,
+        settings=settings,
+        refreshes=refreshes,
+        restart=rebuild,
+        vectors=vectors,
+    )
 
 
 def checked_output(output: Path) -> Path:
@@ -189,14 +231,15 @@ def _header(
         described["path"] = os.path.abspath(network.info.source)
     return IndexHeader(
         rows=0,  # the builder counts
-        dim=network.embedding_dim,
+        dim=config.vectors.stored_dim(network.embedding_dim),
         model=described,
         engine=engine,
         precision=precision.value,
-        blocks=network.blocks,
+        blocks=None if config.vectors.projects else network.blocks,
         sources=sources,
         relative_sources=[str(relative_to_index(source, target)) for source in sources],
         labels=labels,
         parity=parity.to_dict() if parity else None,
         decode="exact" if config.exact_decode else "scaled",
+        vectors=config.vectors.to_dict() if str(config.vectors) else {},
     )

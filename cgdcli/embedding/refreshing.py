@@ -157,7 +157,7 @@ def _embed(
         _check_there(batch.skipped, images)
         started = time.perf_counter()
         if len(batch.rows):
-            zero_blocks += count_zero_blocks(batch.rows, header.blocks or [])
+            zero_blocks += count_zero_blocks(batch.rows, engine.config.blocks(builder.dim))
             builder.append(batch.rows, _pictures(batch, images, names))
             embedded += len(batch.rows)
         for picture in batch.skipped:

@@ -19,6 +19,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
+from cgdcli.config import VectorConfig
 from cgdcli.errors import IndexFileError, MismatchError
 from cgdcli.index.exact import nearest
 from cgdcli.index.records import (
@@ -97,6 +98,15 @@ class EmbeddingIndex:
     def dim(self) -> int:
         """Length of a row."""
         return int(self.rows.shape[1])
+
+    @property
+    def vectors(self) -> VectorConfig:
+        """Of what views its rows were made, and what became of them.
+
+        Raises:
+            MismatchError: by a version of cgd that knew more.
+        """
+        return VectorConfig.from_dict({} if self.header is None else self.header.vectors)
 
     @functools.cached_property
     def projection(self) -> Projection | None:

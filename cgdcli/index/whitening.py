@@ -20,7 +20,10 @@ from numpy.typing import NDArray
 from cgdcli.errors import DatasetError, IndexFileError
 from cgdcli.index.rows import Rows
 
-SHRINKAGE = 0.0
+# Cars196's training classes (2940 rows of 1024 columns, pooled ResNet-18, 112 pixels): Recall@1 of
+# plain rows 20.1, whitened at 0 20.5, 0.01 23.5, 0.1 24.2, 0.3 24.7, 0.6 23.8; mAP@R 2.9, 2.0, 2.5,
+# 3.0, 3.3, 3.5.
+SHRINKAGE = 0.3
 _VALUES_AT_ONCE = 4_000_000  # 32 MB in float64, twice
 # Variance below this share of the largest is rounding: of float32 rows it is 1e-13 and less.
 _NO_VARIANCE = 1e-10

@@ -20,7 +20,7 @@ _BLOCK_ROWS = 1024
 # float32 rows of one picture differ by this from one machine to another.
 _SAME = 1e-6
 # What two indexes of one model and one folder have in common.
-_HEADER = ("engine", "precision", "blocks", "labels", "sources")
+_HEADER = ("engine", "precision", "vectors", "projection", "blocks", "labels", "sources")
 
 
 def compare_indexes(a: Path, b: Path) -> IndexComparison:

@@ -207,6 +207,8 @@ def _facts_of_table(table: IndexTable, check: PictureCheck, model: Path | None) 
         "engine": header.engine,
         "precision": header.precision,
         "blocks": header.blocks,
+        "vectors": header.vectors,
+        "projection": header.projection,
         "sources": header.sources,
         "labels": check.labels,
         "labelled_rows": check.rows - len(check.unlabelled),

@@ -32,6 +32,7 @@ class EmbedReport(Report):
         passed_over, excluded: files without a picture's extension; pictures left out by patterns.
         engine, precision: that made the rows of now.
         times: of the rows of now; what is left of `seconds` is finding pictures and starting.
+        vectors: of what views, projected to what, as options; empty where as the network gives.
     """
 
     index: Path
@@ -52,6 +53,7 @@ class EmbedReport(Report):
     engine: str = ""
     precision: str = ""
     times: StageTimes = StageTimes()
+    vectors: str = ""
 
     @property
     def images_per_second(self) -> float:

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cgdcli.config import VectorConfig
 from cgdcli.reports.inspection import Anomaly, InspectReport, KeyEntry, KeyGroup
 from cgdcli.views.formatting import bytes_text
 from cgdcli.words import counted
@@ -112,9 +113,19 @@ def _states(pictures: Mapping[str, int]) -> str:
 
 
 # Facts by name: the word shown, and how the value reads.
+def _projection(facts: Mapping[str, Any]) -> str:
+    kind = "PCA-whitened" if facts["whitened"] else "PCA"
+    return (
+        f"{kind}, {facts['from']} to {facts['to']} columns, learned on "
+        f"{counted(facts['learned_on'], 'row')}"
+    )
+
+
 _WORDED: dict[str, tuple[str, Callable[[Any], str]]] = {
     "bytes": ("bytes", lambda count: f"{count} ({bytes_text(count)})"),
     "blocks": ("blocks", lambda blocks: ", ".join(f"{c} {a}:{b}" for c, a, b in blocks)),
+    "vectors": ("vectors", lambda said: str(VectorConfig.from_dict(said)) or "as they come"),
+    "projection": ("projection", _projection),
     "pictures": ("pictures", _states),
     "training": ("training", _training),
     "parts": ("parts", _parts),

@@ -166,6 +166,8 @@ def embed_lines(report: EmbedReport) -> list[str]:
         f"{bytes_text(size)}, {counted(report.labels, 'label')}, "
         f"in {duration(report.seconds)}{rate}"
     ]
+    if report.vectors:
+        lines.append(f"made with {report.vectors}: recorded, and applied to queries")
     if report.embedded < report.rows or report.dropped:
         lines.append(_embed_changes(report))
     if report.excluded:

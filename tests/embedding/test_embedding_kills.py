@@ -13,20 +13,21 @@ import pytest
 import torch
 from cli_toys import draw
 
-from cgdcli.config import CGDConfig, EmbedConfig, Transform
+from cgdcli.config import CGDConfig, EmbedConfig, Transform, VectorConfig
 from cgdcli.errors import IndexFileError
 from cgdcli.index.store import EmbeddingIndex
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and forkserver")
 
-KILLS = 50
+FRESH = ("fresh", "fresh-whitened")
 EACH = 40
 
 
-def embed(folder: str, output: str, dies_at: int | None = None) -> None:
+def embed(folder: str, output: str, dies_at: int | None = None, whiten: bool = False) -> None:
     """What a person does, before and after a kill; in a process of its own.
 
     Args:
+        whiten: to half the columns, in float16, of pictures and their mirror images.
         dies_at: which renaming of a file is the last thing that it does.
     """
     torch.set_num_threads(1)
@@ -46,7 +47,9 @@ def embed(folder: str, output: str, dies_at: int | None = None) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         Path.replace = replace
-    embed_images(folder, output, model=model, config=EmbedConfig(4, 1, engine="torch"))
+    vectors = VectorConfig(True, (1.0,), True, 8, "float16") if whiten else VectorConfig()
+    config = EmbedConfig(4, 1, engine="torch", vectors=vectors)
+    embed_images(folder, output, model=model, config=config)
 
 
 def _model():
@@ -75,18 +78,26 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def grown(folder, processes):
-    """The index of the folder before, and the same folder with pictures new, gone and renamed."""
+    """The index of the folder before, and the same folder with pictures new, gone and renamed.
+
+    And the same whitened."""
     run(processes, folder / "imgs", folder / "old.npy")
+    run(processes, folder / "imgs", folder / "old-whitened.npy")
     imgs = folder / "imgs"
     for number in range(EACH):
         draw(imgs / f"blue/{number:03d}.png", "blue", number)
     for number in range(0, EACH, 3):
         (imgs / f"red/{number:03d}.png").unlink()
     (imgs / "red/001.png").rename(imgs / "red/renamed.png")
-    copy(folder / "old.npy", folder / "refreshed.npy")
-    run(processes, imgs, folder / "refreshed.npy")
-    run(processes, imgs, folder / "fresh.npy")
+    for kind in ("", "-whitened"):
+        copy(folder / f"old{kind}.npy", folder / f"refreshed{kind}.npy")
+        run(processes, imgs, folder / f"refreshed{kind}.npy")
+        run(processes, imgs, folder / f"fresh{kind}.npy")
     return folder
+
+
+def old_of(refreshed):
+    return refreshed.with_name(refreshed.name.replace("refreshed", "old"))
 
 
 def copy(source, target):
@@ -96,7 +107,8 @@ def copy(source, target):
 
 def run(processes, imgs, output, patience=None, dies_at=None):
     """Seconds of patience, then SIGKILL; None to wait. Whether it was killed."""
-    child = processes.Process(target=embed, args=(str(imgs), str(output), dies_at))
+    whiten = output.stem.endswith("whitened")
+    child = processes.Process(target=embed, args=(str(imgs), str(output), dies_at, whiten))
     child.start()
     child.join(patience)
     if child.is_alive():
@@ -114,8 +126,13 @@ def table(file):
         "JOIN roots ON roots.id = pictures.root ORDER BY row"
     ).fetchall()
     skipped = database.execute("SELECT path, reason FROM skipped ORDER BY path").fetchall()
+    tables = {name for (name,) in database.execute("SELECT name FROM sqlite_schema")}
+    projection = []
+    if "projection" in tables:
+        projection = database.execute("SELECT * FROM projection ORDER BY name").fetchall()
+    assert bool(projection) == file.stem.endswith("whitened")
     database.close()
-    return rows, skipped
+    return rows, skipped, projection
 
 
 def same(one, other):
@@ -137,17 +154,23 @@ def valid(file, sizes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["fresh", "refreshed"])
-def test_kills_at_random_moments(grown, processes, kind):
-    """Of a first embedding and of a refresh that also drops rows: the same files, byte for byte."""
+@pytest.mark.parametrize(
+    ("kind", "wanted"),
+    [("fresh", 25), ("refreshed", 25), ("fresh-whitened", 12), ("refreshed-whitened", 6)],
+)
+def test_kills_at_random_moments(grown, processes, kind, wanted):
+    """Of a first embedding and of a refresh that also drops rows: the same files, byte for byte.
+
+    Whitened, the projection is the same, too: learned when all rows are there, or frozen.
+    """
     chance = random.Random(kind)
     output, whole = grown / f"killed-{kind}.npy", grown / f"{kind}.npy"
     rows = len(table(whole)[0])
-    sizes = {rows, 0 if kind == "fresh" else len(table(grown / "old.npy")[0])}
+    sizes = {rows, 0 if kind in FRESH else len(table(old_of(whole))[0])}
     kills = finished = 0
-    while kills < KILLS // 2:
-        if kind == "refreshed":
-            copy(grown / "old.npy", output)
+    while kills < wanted or finished < 2:
+        if kind not in FRESH:
+            copy(old_of(whole), output)
         while run(processes, grown / "imgs", output, chance.uniform(0.02, 1.2)):
             kills += 1
             assert valid(output, sizes)
@@ -155,19 +178,18 @@ def test_kills_at_random_moments(grown, processes, kind):
         finished += 1
         for suffix in (".npy", ".sqlite"):
             output.with_suffix(suffix).unlink()
-    assert finished >= 2
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["fresh", "refreshed"])
+@pytest.mark.parametrize("kind", ["fresh", "refreshed", "fresh-whitened"])
 def test_a_kill_after_any_renaming(grown, processes, kind):
     output, whole = grown / f"renamed-{kind}.npy", grown / f"{kind}.npy"
     rows = len(table(whole)[0])
-    sizes = {rows, 0 if kind == "fresh" else len(table(grown / "old.npy")[0])}
+    sizes = {rows, 0 if kind in FRESH else len(table(old_of(whole))[0])}
     seen = set()
     for dies_at in range(1, 10):
-        if kind == "refreshed":
-            copy(grown / "old.npy", output)
+        if kind not in FRESH:
+            copy(old_of(whole), output)
         died = run(processes, grown / "imgs", output, dies_at=dies_at)
         assert valid(output, sizes)
         seen.add(len(EmbeddingIndex.open(output)) if output.exists() else 0)
