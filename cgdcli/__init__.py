@@ -19,6 +19,7 @@ _HOMES = {
     "ProfileConfig": "cgdcli.config",
     "TrainConfig": "cgdcli.config",
     "Transform": "cgdcli.config",
+    "VectorConfig": "cgdcli.config",
     "TrialConfig": "cgdcli.config",
     "check_data": "cgdcli.datasets.checking",
     "compare_files": "cgdcli.inspection",
@@ -28,6 +29,7 @@ _HOMES = {
     "convert_weights": "cgdcli.conversion",
     "embed_images": "cgdcli.embedding",
     "evaluate": "cgdcli.evaluation",
+    "evaluate_vectors": "cgdcli.judging.steps",
     "export_weights": "cgdcli.conversion",
     "inspect_file": "cgdcli.inspection",
     "load_model": "cgdcli.weights.loading",
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
         TrainConfig,
         Transform,
         TrialConfig,
+        VectorConfig,
     )
     from cgdcli.conversion import (  # noqa: F401
         convert_data_base,
@@ -63,6 +66,7 @@ if TYPE_CHECKING:
     from cgdcli.index.store import EmbeddingIndex  # noqa: F401
     from cgdcli.inspection import compare_files, inspect_file  # noqa: F401
     from cgdcli.judging.comparison import compare_runs  # noqa: F401
+    from cgdcli.judging.steps import evaluate_vectors  # noqa: F401
     from cgdcli.model.cgd import CGD  # noqa: F401
     from cgdcli.profiling import compare_models, profile_model  # noqa: F401
     from cgdcli.retrieval import search_images  # noqa: F401

@@ -111,8 +111,8 @@ def evaluate(
         ConfigError: not exactly one of the three was given, or `dataset` beside another.
         DatasetError: no labels, or no readable pictures.
     """
-    _check_ranks(ranks)
-    _check_one_thing(data, index, query, gallery, model)
+    check_ranks(ranks)
+    check_one_thing(data, index, query, gallery, model)
     if data is None and (dataset is not Dataset.auto or crop_box):
         raise ConfigError(
             "--dataset and --crop-box say how DATA is read; there is no DATA",
@@ -132,14 +132,16 @@ def evaluate(
     return replace(report, what=f"{query} in {gallery}")
 
 
-def _check_ranks(ranks: Sequence[int]) -> None:
+def check_ranks(ranks: Sequence[int]) -> None:
+    """Whether these can be the Ks of Recall@K."""
     if not ranks or min(ranks) < 1:
         raise ConfigError(
             f"ranks {list(ranks)}: whole numbers from 1 are wanted", hint="try 1, 2, 4, 8"
         )
 
 
-def _check_one_thing(data: Any, index: Any, query: Any, gallery: Any, model: Any) -> None:
+def check_one_thing(data: Any, index: Any, query: Any, gallery: Any, model: Any) -> None:
+    """Whether exactly one thing is given to be judged."""
     given = [data is not None, index is not None, query is not None or gallery is not None]
     if sum(given) != 1 or (query is None) != (gallery is None):
         raise ConfigError(

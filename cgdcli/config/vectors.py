@@ -79,6 +79,11 @@ class VectorConfig:
             )
         return found
 
+    def compute(self, image_size: int) -> float:
+        """Pixels that a picture's forward passes see, as a multiple of the plain one's."""
+        passes = 2 if self.flip else 1
+        return passes * sum(size**2 for size in self.sizes(image_size)) / image_size**2
+
     def stored_dim(self, dim: int) -> int:
         """Columns of an index, of a network's `dim`.
 

@@ -145,19 +145,23 @@ def vector_engine(
     own = config.transform.image_size
     if vectors.views == 1 and vectors.sizes(own) == (own,) and project is None:
         return make(own)
-    engines = []
-    for size in vectors.sizes(own):
-        engine = make(size)
-        if size != own:
-            _try(engine, size, own)
-        engines.append(engine)
+    engines = [checked_engine(make, size, own) for size in vectors.sizes(own)]
     return VectorEngine(engines, vectors, config, project)
 
 
-def _try(engine: Engine, size: int, own: int) -> None:
-    """Embed a grey picture: a vision transformer has positions for one size alone."""
+def checked_engine(make: Callable[[int], Engine], size: int, own: int) -> Engine:
+    """The engine for a size, which has embedded a grey picture if it is not the network's own: some
+    transformers have windows or positions for one size alone.
+
+    Raises:
+        ConfigError: so has this one.
+    """
+    engine = make(size)
+    if size == own:
+        return engine
     try:
         engine.embed(np.full((1, size, size, 3), 128, np.uint8))
+        return engine
     except CGDError:
         raise
     except Exception as error:  # whatever a layer raises on a map that it was not made for

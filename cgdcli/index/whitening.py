@@ -71,7 +71,8 @@ class Projection:
                 "learned on; what is left of it has no direction",
                 hint="leave out --whiten and --dim",
             )
-        return (found / lengths[:, None]).astype(np.float32)
+        unit: NDArray[np.float32] = (found / lengths[:, None]).astype(np.float32)
+        return unit
 
     def to_dict(self) -> dict[str, Any]:
         """For an index's header."""

@@ -29,6 +29,8 @@ from cgdcli.reports.retrieval import (
     RecallReport,
     SearchReport,
     StageTimes,
+    VectorsReport,
+    VectorStep,
 )
 from cgdcli.reports.run import (
     BranchRecall,
@@ -87,4 +89,6 @@ __all__ = [
     "StepReport",
     "TrainReport",
     "TrialReport",
+    "VectorStep",
+    "VectorsReport",
 ]

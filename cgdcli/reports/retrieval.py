@@ -92,6 +92,37 @@ class SearchReport(Report):
 
 
 @dataclass(frozen=True)
+class VectorStep(Report):
+    """Retrieval quality once a step is added to those before it; figures as in `RecallReport`.
+
+    Attributes:
+        step: as an option.
+        row_bytes: of a row of `dim` columns.
+        compute: pixels that a picture's forward passes see; 1 for the plain one.
+    """
+
+    step: str
+    dim: int
+    row_bytes: int
+    compute: float
+    recall: dict[int, float]
+    map_at_r: float | None
+
+
+@dataclass(frozen=True)
+class VectorsReport(Report):
+    """What flip, scales, whitening, a cut and float16 give, one on top of the other."""
+
+    what: str
+    queries: int
+    gallery: int
+    labels: int
+    steps: tuple[VectorStep, ...]
+    without_partner: int = 0
+    skipped: tuple[SkippedImage, ...] = ()
+
+
+@dataclass(frozen=True)
 class RecallReport(Report):
     """Retrieval quality.
 

@@ -15,6 +15,8 @@ from cgdcli.reports import (
     StartReport,
     StepReport,
     TrainReport,
+    VectorsReport,
+    VectorStep,
 )
 from cgdcli.views.formatting import bytes_text, duration
 from cgdcli.words import counted
@@ -52,12 +54,8 @@ def recall_table(report: RecallReport) -> RenderableType:
     for rank in report.recall:
         table.add_column(f"Recall@{rank}", justify="right")
     table.add_column("mAP@R", justify="right")
-    shares = [f"{100 * share:.2f} %" for share in report.recall.values()]
-    table.add_row(*shares, "-" if report.map_at_r is None else f"{100 * report.map_at_r:.2f} %")
-    words = (
-        f"{counted(report.queries, 'query', 'queries')} of {counted(report.labels, 'label')} in "
-        f"{counted(report.gallery, 'row')}"
-    )
+    table.add_row(*_shares(report))
+    words = _judged_on(report)
     if report.without_partner:
         shown = ", ".join(report.lonely_labels[:5])
         more = f" and {len(report.lonely_labels) - 5} more" if len(report.lonely_labels) > 5 else ""
@@ -66,6 +64,34 @@ def recall_table(report: RecallReport) -> RenderableType:
             f"{shown}{more}): misses for Recall, left out of mAP@R"
         )
     return Group(Text(f"{report.what}: {words}" if report.what else words), table)
+
+
+def vectors_table(report: VectorsReport) -> RenderableType:
+    """Step by step: columns, bytes of a row, what embedding costs, and the measures."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("and then", overflow="fold")
+    for title in ("dim", "bytes", "cost", *(f"R@{rank}" for rank in report.steps[0].recall)):
+        table.add_column(title, justify="right")
+    table.add_column("mAP@R", justify="right")
+    for step in report.steps:
+        cells = (step.step, str(step.dim), str(step.row_bytes), f"{step.compute:.1f}")
+        table.add_row(*(Text(cell) for cell in (*cells, *_shares(step))))
+    words = _judged_on(report)
+    if report.without_partner:
+        words += f"; {counted(report.without_partner, 'query has', 'queries have')} no partner"
+    return Group(Text(f"{report.what}: {words}"), table)
+
+
+def _shares(report: RecallReport | VectorStep) -> list[str]:
+    shares = [f"{100 * share:.2f} %" for share in report.recall.values()]
+    return [*shares, "-" if report.map_at_r is None else f"{100 * report.map_at_r:.2f} %"]
+
+
+def _judged_on(report: RecallReport | VectorsReport) -> str:
+    return (
+        f"{counted(report.queries, 'query', 'queries')} of {counted(report.labels, 'label')} in "
+        f"{counted(report.gallery, 'row')}"
+    )
 
 
 def start_lines(report: StartReport) -> list[str]:
