@@ -66,6 +66,12 @@ def check_replaceable(path: Path, wanted: IndexHeader, *, rebuild: bool) -> bool
             f"({model['fingerprint'][:12]})",
             hint="choose another -o, or add --rebuild to replace it",
         )
+    _check_made_alike(path, header, wanted)
+    return True
+
+
+def _check_made_alike(path: Path, header: IndexHeader, wanted: IndexHeader) -> None:
+    """Rows that are made in another way have no place beside those there."""
     if header.decode != wanted.decode:
         how = "leave --exact-decode out" if header.decode == "scaled" else "add --exact-decode"
         raise MismatchError(
@@ -73,7 +79,6 @@ def check_replaceable(path: Path, wanted: IndexHeader, *, rebuild: bool) -> bool
             f"{wanted.decode}",
             hint=f"{how} to go on, choose another -o, or add --rebuild to make all of them anew",
         )
-    _check_vectors(path, header, wanted)
     if header.precision != wanted.precision:
         raise MismatchError(
             f"`{path}` was made in {header.precision}, and its new rows would be in "
@@ -81,7 +86,7 @@ def check_replaceable(path: Path, wanted: IndexHeader, *, rebuild: bool) -> bool
             hint=f"go on with --precision {header.precision}, choose another -o, or add --rebuild "
             "to make all of them anew",
         )
-    return True
+    _check_vectors(path, header, wanted)
 
 
 def _check_vectors(path: Path, there: IndexHeader, wanted: IndexHeader) -> None:
