@@ -204,6 +204,12 @@ def _hits(
 
 
 def _blocks(index: EmbeddingIndex) -> Blocks:
+    if index.header is not None and index.header.projection is not None:
+        raise MismatchError(
+            f"the rows of `{index.path}` went through a projection ({index.vectors}): its columns "
+            "belong to no descriptor",
+            hint="leave out --explain, or embed again without --whiten and --dim",
+        )
     if index.header is None or index.header.blocks is None:
         raise MismatchError(
             f"`{index.path}` does not record which columns belong to which descriptor",

@@ -74,10 +74,8 @@ def embed_images(
     origins = sorted(str(absolute_path(path)) for path in ([Path.cwd()] if listed else paths))
     made_by = there.engine if there else ""
     header = _header(network, made_by, precision, parity, config, origins, labels, target)
-    with (
-        _builder(target, header, network, config.vectors, listed, rebuild) as builder,
-        pixel_limit(config.max_megapixels),
-    ):
+    writer = _builder(target, header, network, config.vectors, listed, rebuild)
+    with writer as builder, pixel_limit(config.max_megapixels):
         done = refresh(builder, header, listing, names, make, config, verify, on_progress)
     return EmbedReport(
         index=target,
