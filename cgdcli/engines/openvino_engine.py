@@ -95,7 +95,7 @@ def cached_engine(
     except OSError:
         return None
     try:
-        compiled = _core().import_model(graph, "CPU", _properties(precision))
+        compiled = openvino_core().import_model(graph, "CPU", properties(precision))
     except Exception as error:  # of a damaged file or another machine: RuntimeError, mostly
         logger.info("%s is not taken (%s): compiled anew", file, str(error).splitlines()[0])
         file.unlink(missing_ok=True)
@@ -134,40 +134,48 @@ def openvino_engine(source: Source, precision: Precision) -> OpenVINOEngine:
 
 
 def _compiled(model: "CGD", precision: Precision) -> Any:
+    graph = converted(model)
+    try:
+        return openvino_core().compile_model(graph, "CPU", properties(precision))
+    except Exception as error:
+        raise _cannot("compile", model, error) from error
+
+
+def converted(model: "CGD") -> Any:
+    """OpenVINO's graph of a network: uint8 (N, S, S, 3) to unit rows (N, D), for any N.
+
+    Raises:
+        CheckpointError: it cannot convert this network.
+    """
     import warnings
 
     import torch
 
-    from cgdcli.model.cgd import normalize_pixels
+    from cgdcli.model.cgd import PixelsToEmbedding
 
-    class Whole(torch.nn.Module):
-        """Pictures as they are read, uint8 (B, H, W, 3), to the embedding."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-            embedding: torch.Tensor = self.model(normalize_pixels(pixels, model.config)).embedding
-            return embedding
-
-    core, openvino = _core(), _openvino()
+    openvino = openvino_package()
     size = model.config.transform.image_size
     example = torch.zeros((2, size, size, 3), dtype=torch.uint8)
     home = next(model.parameters()).device
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # of tracing: shapes that are constants here
-            graph = openvino.convert_model(Whole().cpu().eval(), example_input=example)
+            graph = openvino.convert_model(
+                PixelsToEmbedding(model).cpu().eval(), example_input=example
+            )
         graph.reshape([-1, size, size, 3])
-        return core.compile_model(graph, "CPU", _properties(precision))
     except Exception as error:  # whatever a converter raises on a layer it does not know
-        raise CheckpointError(
-            f"OpenVINO cannot compile {model.config.backbone}: {str(error).splitlines()[0]}",
-            hint="leave it to PyTorch: --engine torch",
-        ) from error
+        raise _cannot("convert", model, error) from error
     finally:
         model.to(home)
+    return graph
+
+
+def _cannot(do: str, model: "CGD", error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"OpenVINO cannot {do} {model.config.backbone}: {str(error).splitlines()[0]}",
+        hint="leave it to PyTorch: --engine torch",
+    )
 
 
 def _check(engine: OpenVINOEngine, model: "CGD") -> None:
@@ -189,7 +197,7 @@ def _check(engine: OpenVINOEngine, model: "CGD") -> None:
         )
 
 
-def _openvino() -> Any:
+def openvino_package() -> Any:
     """The package, kept from reporting to its makers: it would at every conversion."""
     if "openvino" not in sys.modules:
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
@@ -198,12 +206,13 @@ def _openvino() -> Any:
     return openvino
 
 
-def _core() -> Any:
-    return _openvino().Core()
+def openvino_core() -> Any:
+    """What reads and compiles graphs."""
+    return openvino_package().Core()
 
 
-def _properties(precision: Precision) -> dict[str, Any]:
-    """All said: left to itself OpenVINO takes bf16 where the processor has it, unasked."""
+def properties(precision: Precision) -> dict[str, Any]:
+    """Of compiling, all said: left to itself OpenVINO takes bf16 where the processor has it."""
     return {
         "INFERENCE_NUM_THREADS": cores(),
         "NUM_STREAMS": cores(),

@@ -146,6 +146,18 @@ class AuxiliaryClassifier(nn.Module):
         return cast(Tensor, self.linear(self.batch_norm(descriptor)))
 
 
+class PixelsToEmbedding(nn.Module):
+    """The network as others run it: uint8 (B, S, S, 3) to unit rows (B, D), nothing beside."""
+
+    def __init__(self, network: CGD) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        images = normalize_pixels(pixels, self.network.config)
+        return cast(Tensor, self.network(images).embedding)
+
+
 def normalize_pixels(pixels: Tensor, config: CGDConfig) -> Tensor:
     """uint8 (B, H, W, 3) to float32 (B, 3, H, W): scaled to [0, 1], less the mean, by the std."""
     mean, std = (

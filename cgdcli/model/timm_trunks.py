@@ -2,6 +2,7 @@
 
 import difflib
 import importlib.util
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -274,11 +275,11 @@ def _as_map(features: Tensor, prefix: int, channels: int) -> Tensor:
         return features
     if features.ndim == 4 and features.shape[3] == channels:
         return features.permute(0, 3, 1, 2)
-    side = round((features.shape[1] - prefix) ** 0.5)
+    side = math.isqrt(int(features.shape[1]) - prefix)
     if features.ndim != 3 or side * side != features.shape[1] - prefix:
         raise ValueError(f"no map: {tuple(features.shape)}")
     tokens = features[:, prefix:]
-    return tokens.transpose(1, 2).reshape(len(tokens), channels, side, side)
+    return tokens.transpose(1, 2).reshape(-1, channels, side, side)
 
 
 def _unused(network: nn.Module, feature_map: Tensor) -> tuple[str, ...]:

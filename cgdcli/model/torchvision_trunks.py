@@ -1,5 +1,6 @@
 """torchvision's classification networks besides the ResNets, as trunks."""
 
+import math
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -115,18 +116,20 @@ class ViTTrunk(Trunk):
         """(B, 3, H, W) -> (B, 1 + H' W', C)."""
         x = self.conv_proj(images)
         tokens = x.flatten(2).transpose(1, 2)
-        tokens = torch.cat([self.class_token.expand(len(x), -1, -1), tokens], dim=1)
-        return cast(Tensor, self.encoder.dropout(tokens + self._positions(x.shape[2], x.shape[3])))
+        tokens = torch.cat([self.class_token.expand(x.shape[0], -1, -1), tokens], dim=1)
+        positions = self._positions(int(x.shape[2]), int(x.shape[3]))
+        return cast(Tensor, self.encoder.dropout(tokens + positions))
 
     def _encode(self, tokens: Tensor) -> Tensor:
         """(B, 1 + N N, C) -> (B, C, N, N); pictures are square."""
         tokens = self.encoder.ln(self.encoder.layers(tokens))[:, 1:]
-        side = round(tokens.shape[1] ** 0.5)
-        return tokens.transpose(1, 2).reshape(len(tokens), -1, side, side)
+        # No len(): of a graph that is exported it would make the batch a constant.
+        side = math.isqrt(int(tokens.shape[1]))
+        return tokens.transpose(1, 2).reshape(-1, tokens.shape[2], side, side)
 
     def _positions(self, height: int, width: int) -> Tensor:
         known: Tensor = self.encoder.pos_embedding
-        side = round((known.shape[1] - 1) ** 0.5)
+        side = math.isqrt(int(known.shape[1]) - 1)
         if (height, width) == (side, side):
             return known
         matrix = _resizing(side, height, width).to(known)

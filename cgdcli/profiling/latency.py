@@ -13,7 +13,7 @@ import torch
 from cgdcli.config import Precision, ProfileConfig
 from cgdcli.engines.torch_engine import TorchEngine, torch_device
 from cgdcli.model.cgd import CGD
-from cgdcli.profiling.lending import lent
+from cgdcli.model.lending import lent
 from cgdcli.reports import LatencyReport
 
 _ROUNDS = 5

@@ -16,8 +16,8 @@ from torch import Tensor
 from cgdcli.config import ProfileConfig
 from cgdcli.engines.torch_engine import torch_device
 from cgdcli.model.cgd import CGD, normalize_pixels
+from cgdcli.model.lending import lent
 from cgdcli.profiling.latency import time_passes
-from cgdcli.profiling.lending import lent
 from cgdcli.reports import Counts, LayerProfile, MachinePeaks, StageSpeed
 
 # A trunk that does not run stage by stage.

@@ -13,7 +13,7 @@ from cgdcli.images.finding import find_images
 from cgdcli.images.loading import worker_count
 from cgdcli.images.transforms import enough_to_resize, eval_pixels
 from cgdcli.model.cgd import CGD
-from cgdcli.profiling.lending import lent
+from cgdcli.model.lending import lent
 from cgdcli.reports import FolderReport, SkippedImage
 from cgdcli.streaming import embed_files, nothing_readable
 

@@ -59,6 +59,7 @@ def cache(tmp_path, monkeypatch):
         ("resnet18", {"embedding_dim": 16, "learned_p": True}),
         ("mobilenet_v3_small", {"descriptors": "SG", "embedding_dim": 16}),
         ("swin_t", {"descriptors": "SG", "embedding_dim": 16}),
+        ("vit_b_32", {"descriptors": "SG", "embedding_dim": 16}),
     ],
 )
 def test_rows_are_pytorchs(cache, backbone, config):
@@ -195,7 +196,7 @@ def test_a_network_that_it_cannot_compile(model, cache, monkeypatch, caplog):
     def no_such_layer(*_, **__):
         raise RuntimeError("No conversion rule found for operations: aten::x\nmore")
 
-    monkeypatch.setattr(fast._openvino(), "convert_model", no_such_layer)
+    monkeypatch.setattr(fast.openvino_package(), "convert_model", no_such_layer)
     caplog.set_level("INFO", "cgdcli")
     assert chosen(model, device=Device.cpu).name == "torch"
     with pytest.raises(CheckpointError, match="aten::x") as caught:
