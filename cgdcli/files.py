@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -73,12 +74,37 @@ def atomic_path(target: Path) -> Iterator[Path]:
         temporary.replace(target)
         fsync_folder(target.parent)
     except OSError as error:
-        raise OutputError(
-            f"cannot write `{target}`: {error.strerror or error}",
-            hint="check the free space and the permissions of that folder; nothing was replaced",
-        ) from error
+        raise _not_written(target, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_files(first: Path, *others: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside files that mean something only together; what is written
+    there under their names is fsynced on success and renamed into place.
+
+    A reader opens `first`: it goes before the others are replaced and comes after them, so that at
+    no moment, that of a kill included, it lies beside another writing's. On any exception before
+    that nothing is replaced.
+    """
+    folder = first.with_name(f".{first.name}.{os.getpid()}.tmp")
+    try:
+        folder.mkdir()
+        yield folder
+        for target in (first, *others):
+            (folder / target.name).chmod(0o666 & ~_umask())
+            fsync_file(folder / target.name)
+        if others:
+            first.unlink(missing_ok=True)
+            fsync_folder(first.parent)
+        for target in (*others, first):
+            (folder / target.name).replace(target)
+            fsync_folder(first.parent)
+    except OSError as error:
+        raise _not_written(first, error) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_text(target: Path, text: str) -> None:
@@ -147,6 +173,13 @@ def refuse_if_written(target: Path, called: str = "") -> None:
     by = writer_of(target)
     if by is not None:
         raise _being_written(target, by, called)
+
+
+def _not_written(target: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"cannot write `{target}`: {error.strerror or error}",
+        hint="check the free space and the permissions of that folder; nothing was replaced",
+    )
 
 
 def _lock_of(target: Path) -> Path:
