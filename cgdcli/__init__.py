@@ -16,6 +16,7 @@ _HOMES = {
     "ConvertConfig": "cgdcli.config",
     "EmbedConfig": "cgdcli.config",
     "EmbeddingIndex": "cgdcli.index.store",
+    "ExportConfig": "cgdcli.config",
     "ProfileConfig": "cgdcli.config",
     "TrainConfig": "cgdcli.config",
     "Transform": "cgdcli.config",
@@ -30,6 +31,7 @@ _HOMES = {
     "embed_images": "cgdcli.embedding",
     "evaluate": "cgdcli.evaluation",
     "evaluate_vectors": "cgdcli.judging.steps",
+    "export_model": "cgdcli.exporting",
     "export_weights": "cgdcli.conversion",
     "inspect_file": "cgdcli.inspection",
     "load_model": "cgdcli.weights.loading",
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
         CGDConfig,
         ConvertConfig,
         EmbedConfig,
+        ExportConfig,
         ProfileConfig,
         TrainConfig,
         Transform,
@@ -63,6 +66,7 @@ if TYPE_CHECKING:
     from cgdcli.embedding import embed_images  # noqa: F401
     from cgdcli.errors import CGDError  # noqa: F401
     from cgdcli.evaluation import evaluate  # noqa: F401
+    from cgdcli.exporting import export_model  # noqa: F401
     from cgdcli.index.store import EmbeddingIndex  # noqa: F401
     from cgdcli.inspection import compare_files, inspect_file  # noqa: F401
     from cgdcli.judging.comparison import compare_runs  # noqa: F401

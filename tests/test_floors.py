@@ -30,6 +30,7 @@ FLOORS = {
     "evaluation": 6,
     "profiling": 6,
     "conversion": 6,
+    "exporting": 6,
     "inspection": 6,
     "judging": 6,
     "training": 6,

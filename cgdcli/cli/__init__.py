@@ -16,6 +16,7 @@ from cgdcli.cli.compare import compare
 from cgdcli.cli.convert_weights import convert_weights
 from cgdcli.cli.embed import embed
 from cgdcli.cli.evaluate import evaluate
+from cgdcli.cli.export import export
 from cgdcli.cli.inspect import inspect
 from cgdcli.cli.profile import profile
 from cgdcli.cli.search import search
@@ -38,7 +39,7 @@ app = typer.Typer(
     "CGD_TRAIN_EPOCHS=5. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done but pictures were "
     "skipped, 4 files that do not belong together.",
 )
-for command in (train, embed, search, evaluate, compare, check, profile, inspect):
+for command in (train, embed, search, evaluate, compare, check, profile, inspect, export):
     app.command()(command)
 app.command("convert-weights")(convert_weights)
 

@@ -80,13 +80,8 @@ _MODEL_KINDS = (
 BackboneOption = Annotated[
     str, option(metavar="NAME", help=f"The trunk by its name: {backbone_words()}.")
 ]
-ModelOption = Annotated[
-    str | None,
-    option(
-        "--model",
-        help=_MODEL_KINDS + "Default: $CGD_MODEL, else the newest finished run under ./runs.",
-    ),
-]
+MODEL_HELP = _MODEL_KINDS + "Default: $CGD_MODEL, else the newest finished run under ./runs."
+ModelOption = Annotated[str | None, option("--model", help=MODEL_HELP)]
 IndexModelOption = Annotated[
     str | None,
     option("--model", help=_MODEL_KINDS + "Default: the one that made the index, as it records."),

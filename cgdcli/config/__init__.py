@@ -11,7 +11,13 @@ from cgdcli.config.backbones import (
     check_backbone,
     is_timm,
 )
-from cgdcli.config.jobs import ConvertConfig, EmbedConfig, ProfileConfig, TrialConfig
+from cgdcli.config.jobs import (
+    ConvertConfig,
+    EmbedConfig,
+    ExportConfig,
+    ProfileConfig,
+    TrialConfig,
+)
 from cgdcli.config.names import (
     DESCRIPTOR_NAMES,
     RECALL_RANKS,
@@ -51,6 +57,7 @@ __all__ = [
     "Device",
     "EmbedConfig",
     "EngineName",
+    "ExportConfig",
     "Foreign",
     "Head",
     "HeadStart",

@@ -116,6 +116,33 @@ class ConvertConfig:
 
 
 @dataclass(frozen=True)
+class ExportConfig:
+    """How an exported graph is proved against PyTorch.
+
+    Attributes:
+        tolerance: largest difference of any number of an embedding, whose rows are of length 1.
+        neighbours: share of the pictures whose nearest other one must be the same.
+        batch_sizes: the graph runs on each.
+        pictures: at most so many of a folder, evenly spaced.
+        drawn: so many are drawn where no folder is given.
+    """
+
+    tolerance: float = 1e-4
+    neighbours: float = 0.99
+    batch_sizes: tuple[int, ...] = (1, 2, 5)
+    pictures: int = 200
+    drawn: int = 32
+
+    def __post_init__(self) -> None:
+        check_range("--tolerance", self.tolerance, 0, 1)
+        check_range("neighbours", self.neighbours, 0, 1)
+        for size in self.batch_sizes or (0,):
+            check_range("batch size", size, 1, 1_000)
+        for name, count in (("pictures", self.pictures), ("drawn pictures", self.drawn)):
+            check_range(name, count, 2, 1_000_000)
+
+
+@dataclass(frozen=True)
 class TrialConfig:
     """How readings of a foreign file are tried.
 

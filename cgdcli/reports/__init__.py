@@ -13,6 +13,7 @@ from cgdcli.reports.conversion import (
     ExportReport,
     PlannedEntry,
 )
+from cgdcli.reports.exporting import GraphParity, GraphReport
 from cgdcli.reports.inspection import InspectReport
 from cgdcli.reports.latency import FolderReport, LatencyReport, MachinePeaks, StageSpeed
 from cgdcli.reports.profile import (
@@ -61,6 +62,8 @@ __all__ = [
     "ExportReport",
     "Finding",
     "FolderReport",
+    "GraphParity",
+    "GraphReport",
     "Hit",
     "InspectReport",
     "JudgedQuery",

@@ -1,0 +1,19 @@
+"""`cgd export RUN -o model.onnx`, served without cgd or PyTorch: pip install onnxruntime pillow
+
+serve_onnx.py MODEL PICTURE           prints its embedding
+serve_onnx.py MODEL PICTURE PICTURE   prints their similarity, 1 for equal ones
+"""
+
+import json
+import sys
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+session = onnxruntime.InferenceSession(sys.argv[1])
+size = int(session.get_modelmeta().custom_metadata_map["image_size"])
+pictures = [ImageOps.exif_transpose(Image.open(name)).convert("RGB") for name in sys.argv[2:]]
+resized = [picture.resize((size, size), Image.Resampling.BILINEAR) for picture in pictures]
+(rows,) = session.run(["embedding"], {"pixels": np.stack(resized)})
+print(json.dumps(rows[0].tolist()) if len(rows) == 1 else rows[0] @ rows[1])
