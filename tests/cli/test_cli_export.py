@@ -53,7 +53,7 @@ def test_an_example_gives_what_embed_gave(cgd, here, name, example):
     assert 0 < report["parity"]["difference"] < 1e-5
     assert "batches of 1, 2, 5" in ran.err and f"9 pictures of {images}" in ran.err
     index = EmbeddingIndex.open(here.index)
-    files, rows = [index.picture(row).file for row in (0, 5)], np.asarray(index.rows)
+    files, rows = [index.file(row) for row in (0, 5)], np.load(here.index)
     assert np.abs(np.array(serve(example, name, files[0])) - rows[0]).max() < 1e-5
     assert serve(example, name, *files) == pytest.approx(float(rows[0] @ rows[5]), abs=1e-5)
 
