@@ -13,7 +13,13 @@ from PIL import Image, ImageOps
 
 session = onnxruntime.InferenceSession(sys.argv[1])
 size = int(session.get_modelmeta().custom_metadata_map["image_size"])
-pictures = [ImageOps.exif_transpose(Image.open(name)).convert("RGB") for name in sys.argv[2:]]
-resized = [picture.resize((size, size), Image.Resampling.BILINEAR) for picture in pictures]
-(rows,) = session.run(["embedding"], {"pixels": np.stack(resized)})
+
+
+def pixels(name):
+    picture = Image.open(name)
+    picture.draft(None, (2 * size, 2 * size))  # a large JPEG as `cgd embed` decodes it
+    return ImageOps.exif_transpose(picture).convert("RGB").resize((size, size), Image.BILINEAR)
+
+
+(rows,) = session.run(["embedding"], {"pixels": np.stack([pixels(name) for name in sys.argv[2:]])})
 print(json.dumps(rows[0].tolist()) if len(rows) == 1 else rows[0] @ rows[1])

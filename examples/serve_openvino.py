@@ -15,7 +15,13 @@ graph = openvino.Core().read_model(sys.argv[1])
 size = int(graph.get_rt_info(["cgd", "image_size"]).astype(str))
 # Left to itself OpenVINO computes in bfloat16 where the processor can.
 run = openvino.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-pictures = [ImageOps.exif_transpose(Image.open(name)).convert("RGB") for name in sys.argv[2:]]
-resized = [picture.resize((size, size), Image.Resampling.BILINEAR) for picture in pictures]
-rows = run({"pixels": np.stack(resized)})["embedding"]
+
+
+def pixels(name):
+    picture = Image.open(name)
+    picture.draft(None, (2 * size, 2 * size))  # a large JPEG as `cgd embed` decodes it
+    return ImageOps.exif_transpose(picture).convert("RGB").resize((size, size), Image.BILINEAR)
+
+
+rows = run({"pixels": np.stack([pixels(name) for name in sys.argv[2:]])})["embedding"]
 print(json.dumps(rows[0].tolist()) if len(rows) == 1 else rows[0] @ rows[1])

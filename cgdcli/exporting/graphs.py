@@ -10,9 +10,14 @@ from numpy.typing import NDArray
 
 import cgdcli
 from cgdcli.engines import Rows
+from cgdcli.images.transforms import ENOUGH
 from cgdcli.model.cgd import CGD
 
 INPUT, OUTPUT = "pixels", "embedding"
+DECODE = (
+    "RGB, upright as its EXIF orientation says; a JPEG at the smallest of its scales 1, 1/2, 1/4, "
+    f"1/8 that has {ENOUGH} x image_size (cgd embed --exact-decode: at 1)"
+)
 RESIZE = "to image_size x image_size, aspect not kept, bilinear with antialiasing (Pillow's)"
 NORMALIZATION = "in the graph: (pixels / 255 - mean) / std"
 
@@ -60,6 +65,7 @@ def graph_metadata(network: CGD, fingerprint: str) -> dict[str, Any]:
         "descriptors": network.config.descriptors,
         "blocks": [list(block) for block in network.blocks],
         "image_size": transform.image_size,
+        "decode": DECODE,
         "resize": RESIZE,
         "mean": list(transform.mean),
         "std": list(transform.std),

@@ -12,7 +12,7 @@ from cgdcli.errors import DatasetError, ImageError
 from cgdcli.images.decoding import Pixels, read_image
 from cgdcli.images.finding import find_images
 from cgdcli.images.loading import read_ahead, worker_count
-from cgdcli.images.transforms import eval_pixels
+from cgdcli.images.transforms import enough_to_resize, eval_pixels
 from cgdcli.reports import SkippedImage
 
 _FINEST = 16
@@ -41,7 +41,8 @@ class Sample:
 
     def _read(self, file: Path) -> Pixels | SkippedImage:
         try:
-            return eval_pixels(read_image(file)[0], self.image_size)
+            image, _ = read_image(file, at_least=enough_to_resize(self.image_size))
+            return eval_pixels(image, self.image_size)
         except ImageError as error:
             return SkippedImage(str(file), error.what.replace(f"`{file}` ", ""))
 
