@@ -48,7 +48,7 @@ class OpenVINOFormat:
             openvino_package().save_model(graph, target, compress_to_fp16=False)
         except RuntimeError as error:  # of a full disk, which no OSError tells
             raise OutputError(
-                f"cannot write `{target.name}`: {first_line(error)}",
+                f"OpenVINO could not write `{target.name}` whole ({first_line(error)})",
                 hint="check the free space and the permissions of that folder",
             ) from error
 

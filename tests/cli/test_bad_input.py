@@ -412,6 +412,7 @@ def test_a_checkpoint_with_code_in_it(refused, here, make, toy):
         ("inspect", "bad.pth"),
         ("embed", "imgs", "-o", "new.npy", "--model", "bad.pth"),
         ("profile", "bad.pth"),
+        ("export", "bad.pth", "-o", "new.xml"),
         ("train", toy.folder / "data", *TRAIN[2:], "--backbone-weights", "bad.pth"),
     ):
         refused(1, ["bad.pth"], *arguments)
@@ -425,6 +426,7 @@ def test_a_safetensors_file_cut_short(refused, here, toy, length):
         ("embed", "imgs", "-o", "new.npy", "--model", "cut.safetensors"),
         ("inspect", "cut.safetensors"),
         ("profile", "cut.safetensors"),
+        ("export", "cut.safetensors", "-o", "new.onnx"),
         ("convert-weights", "cut.safetensors", "-o", "new.safetensors"),
     ):
         refused(1, ["cut.safetensors"], *arguments)
