@@ -5,6 +5,7 @@ A graph is one function from pictures to embeddings: uint8 (N, S, S, 3), RGB, an
 wrong than that.
 """
 
+import logging
 import time
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from cgdcli.networks import Model, as_model, model_info
 from cgdcli.reports import GraphReport
 
 __all__ = ["export_model"]
+
+logger = logging.getLogger("cgdcli")
 
 _FORMATS: dict[str, type[GraphFormat]] = {".onnx": ONNXFormat, ".xml": OpenVINOFormat}
 
@@ -64,7 +67,9 @@ def export_model(
     info = model_info(network)
     metadata = graph_metadata(network, info.fingerprint)
     with lent(network, torch.device("cpu")), atomic_files(*files) as temporary:
+        logger.info("converting %s to %s", network.config.backbone, form.name)
         form.write(network, temporary / target.name, metadata)
+        logger.info("comparing the graph with PyTorch")
         parity = prove(form, temporary / target.name, network, sample, config)
         size = sum((temporary / file.name).stat().st_size for file in files)
     return GraphReport(

@@ -24,6 +24,7 @@ EVERYTHING = {
     "learned_p": True,
     "heads": ("linear", "affine", "whitening") * 2,
 }
+SG = {"descriptors": "SG", "embedding_dim": 16}
 RNG = np.random.default_rng(0)
 
 
@@ -64,13 +65,15 @@ SERVED = {".onnx": served_by_onnxruntime, ".xml": served_by_openvino}
 # ---- real graphs
 
 
+@pytest.mark.parametrize("suffix", SERVED)
 @pytest.mark.parametrize(
-    ("suffix", "backbone", "size", "config"),
+    ("backbone", "size", "config"),
     [
-        (".onnx", "resnet18", 64, EVERYTHING),
-        (".xml", "resnet18", 64, EVERYTHING),
-        # Positions for another size than 224 are resized in the graph; OpenVINO does it otherwise.
-        (".onnx", "timm:vit_tiny_patch16_224", 64, {"descriptors": "SG", "embedding_dim": 16}),
+        ("resnet18", 64, EVERYTHING),
+        pytest.param("mobilenet_v3_small", 64, SG, marks=pytest.mark.slow),
+        pytest.param("vit_b_32", 64, SG, marks=pytest.mark.slow),
+        pytest.param("timm:convnext_atto", 64, SG, marks=pytest.mark.slow),
+        pytest.param("timm:vit_tiny_patch16_224", 224, SG, marks=pytest.mark.slow),
     ],
 )
 def test_a_served_graph_gives_pytorchs_rows(tmp_path, suffix, backbone, size, config):
