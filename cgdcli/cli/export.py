@@ -46,7 +46,8 @@ def export(
     """Export a network for programs without cgd or PyTorch: pictures in, embeddings out.
 
     The graph takes `pixels`, uint8 (N, S, S, 3), RGB, any N, and gives `embedding`, float32 (N, D),
-    rows of length 1. Mean and std are in it; the size S and all else is in its metadata.
+    rows of length 1. Mean and std are in it; the size S and all else is in its metadata. What embed
+    adds by --flip, --scales, --whiten or --dim is an index's, and not in it.
 
     What was written is read back and compared with PyTorch: largest difference, nearest neighbours,
     batches of 1, 2 and 5. If it differs, the exit code is 1 and no file is left.

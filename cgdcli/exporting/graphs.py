@@ -72,7 +72,7 @@ def graph_metadata(network: CGD, fingerprint: str) -> dict[str, Any]:
         "normalization": NORMALIZATION,
         "input": f"{INPUT}: uint8 (N, image_size, image_size, 3), RGB",
         "output": f"{OUTPUT}: float32 (N, {network.embedding_dim}), unit rows: their dot product "
-        "is the similarity",
+        "is the similarity; what cgd embed gives without --flip, --scales, --whiten and --dim",
     }
 
 
