@@ -28,7 +28,7 @@ class VectorConfig:
             rounded to whole pixels, and averaged. Kept in rising order.
         whiten: PCA-whitening, learned on the rows of the index; see `index.whitening`.
         dim: columns that PCA leaves; None for all of them.
-        dtype: float16 halves the file; neighbours move in the fourth decimal.
+        dtype: float16 halves the file; of 2940 queries one changed its Recall@1.
     """
 
     flip: bool = False

@@ -21,8 +21,8 @@ from cgdcli.errors import DatasetError, IndexFileError
 from cgdcli.index.rows import Rows
 
 # Cars196's training classes (2940 rows of 1024 columns, pooled ResNet-18, 112 pixels): Recall@1 of
-# plain rows 20.1, whitened at 0 20.5, 0.01 23.5, 0.1 24.2, 0.3 24.7, 0.6 23.8; mAP@R 2.9, 2.0, 2.5,
-# 3.0, 3.3, 3.5.
+# plain rows 20.1, whitened at 0 20.5, 0.01 23.5, 0.1 24.2, 0.3 24.7, 0.6 23.8; mAP@R 2.9, then 2.0,
+# 2.5, 3.0, 3.3, 3.5 (examples/benchmarks/better_vectors.md).
 SHRINKAGE = 0.3
 _VALUES_AT_ONCE = 4_000_000  # 32 MB in float64, twice
 # Variance below this share of the largest is rounding: of float32 rows it is 1e-13 and less.
@@ -56,7 +56,7 @@ class Projection:
 
         Args:
             each: row by row, so that what a row becomes does not depend on its neighbours: a
-                product's last bit does. A hundredth of what embedding a picture takes.
+                product's last bit does. 3 ms a row of 1024 columns, where embedding takes tens.
 
         Raises:
             DatasetError: a row is the mean itself, and so has no direction.
