@@ -87,6 +87,14 @@ def test_blocks_do_not_matter_nor_rows_that_do_not_count(monkeypatch):
     assert again.matrix.tobytes() == parts.matrix.tobytes()
 
 
+def test_few_rows_are_warned_of(caplog):
+    learn_projection(unit(2 * DIM), 4, whiten=True)
+    learn_projection(unit(2 * DIM - 1), 4, whiten=False)
+    assert not caplog.records
+    learn_projection(unit(2 * DIM - 1), 4, whiten=True)
+    assert "23 rows of 12 columns" in caplog.text
+
+
 def test_signs_are_fixed():
     matrix = learn_projection(unit(100), DIM, whiten=False).matrix
     assert (matrix[np.abs(matrix).argmax(axis=0), np.arange(DIM)] > 0).all()
