@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("cgdcli")
 
 # Compiled networks that are kept, the last used; a ResNet-18 takes 46 MB.
-KEPT = 8
+KEPT = 16
 # A graph computes what PyTorch computes: rows of unit length, 1.4e-7 apart at most (ResNet-18).
 TOLERANCE = 1e-4
 _HINTS = {Precision.fp32: "f32", Precision.bf16: "bf16"}
