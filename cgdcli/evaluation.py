@@ -18,6 +18,7 @@ from cgdcli.engines import Engine, Rows
 from cgdcli.engines.torch_engine import TorchEngine
 from cgdcli.errors import ConfigError, DatasetError
 from cgdcli.index.exact import nearest
+from cgdcli.index.parted_rows import PartedRows
 from cgdcli.index.store import EmbeddingIndex, open_index
 from cgdcli.networks import Model, as_model
 from cgdcli.reports import RecallReport, SkippedImage
@@ -260,11 +261,11 @@ def evaluate_index(index: EmbeddingIndex, ranks: Sequence[int] = RECALL_RANKS) -
 
 
 def score(
-    rows: NDArray[Any],
+    rows: NDArray[Any] | PartedRows,
     labels: Sequence[str],
     ranks: Sequence[int] = RECALL_RANKS,
     *,
-    gallery: NDArray[Any] | None = None,
+    gallery: NDArray[Any] | PartedRows | None = None,
     gallery_labels: Sequence[str] | None = None,
     own_rows: Sequence[int] | None = None,
 ) -> RecallReport:
@@ -285,11 +286,11 @@ def score(
 
 
 def score_queries(
-    rows: NDArray[Any],
+    rows: NDArray[Any] | PartedRows,
     labels: Sequence[str],
     ranks: Sequence[int] = RECALL_RANKS,
     *,
-    gallery: NDArray[Any] | None = None,
+    gallery: NDArray[Any] | PartedRows | None = None,
     gallery_labels: Sequence[str] | None = None,
     own_rows: Sequence[int] | None = None,
 ) -> QueryScores:

@@ -10,6 +10,7 @@ from cgdcli.errors import DatasetError, MismatchError
 from cgdcli.images.finding import find_images
 from cgdcli.index.records import sidecar
 from cgdcli.index.rows import open_rows
+from cgdcli.index.shards import parts_meant
 from cgdcli.index.store import EmbeddingIndex
 from cgdcli.weights.data_base import read_data_base
 
@@ -41,9 +42,10 @@ def read_old_rows(path: Path, folder: Path | None) -> OldRows:
         MismatchError: rows and pictures are not of one number.
         DatasetError: no picture of the rows is found.
     """
-    if path.suffix == ".npy" and not sidecar(path).exists():
+    in_parts = parts_meant(path) is not None
+    if path.suffix == ".npy" and not sidecar(path).exists() and not in_parts:
         return _by_order(path, folder)
-    if path.suffix in (".npy", ".sqlite"):
+    if path.suffix in (".npy", ".sqlite") or in_parts:
         with EmbeddingIndex.open(path, root=folder) as index:
             names = [str(index.file(row)) for row in range(len(index))]
             rows = np.asarray(index.rows, dtype=np.float32)

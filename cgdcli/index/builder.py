@@ -278,7 +278,7 @@ class IndexBuilder:
         table = self._empty_place()
         rows, projection = 0, None
         if self.refresh:
-            with EmbeddingIndex.open(
+            with EmbeddingIndex.open_one(
                 self.path
             ) as index:  # and so checked: a pair that belongs together
                 rows = len(index)

@@ -10,6 +10,8 @@ rows come in row order: a matrix product's last bit differs with a row's place i
 import numpy as np
 from numpy.typing import NDArray
 
+from cgdcli.index.parted_rows import PartedRows
+
 Float = NDArray[np.floating]
 Ids = NDArray[np.int64]
 
@@ -23,7 +25,7 @@ _VALUES_AT_ONCE = 8_000_000  # 64 MB in float64, twice
 
 def nearest(
     queries: Float,
-    gallery: Float,
+    gallery: Float | PartedRows,
     k: int,
     *,
     exclude: list[set[int]] | None = None,
@@ -34,7 +36,7 @@ def nearest(
 
     Args:
         queries: (Q, D) unit rows.
-        gallery: (N, D) unit rows, float32 or float16; may be memory-mapped.
+        gallery: (N, D) unit rows, float32 or float16; may be memory-mapped, and in parts.
         k: at least 1; K = min(k, N) are returned.
         exclude: for each query, rows that are not returned to it.
 
@@ -66,7 +68,7 @@ def nearest(
 
 def _search_block(
     queries: NDArray[np.float32],
-    gallery: Float,
+    gallery: Float | PartedRows,
     exclude: list[set[int]] | None,
     best: tuple[NDArray[np.float64], Ids],
     block: int,

@@ -47,6 +47,7 @@ class IndexHeader:
             builder says it.
         sources: the absolute files and folders that were embedded; `relative_sources` the same
             from the index's folder, for an index that has moved with its pictures.
+        part: of an index in parts, which one this is and of how many (`index.shards`).
     """
 
     rows: int
@@ -66,6 +67,7 @@ class IndexHeader:
     decode: str = "exact"
     vectors: dict[str, Any] = field(default_factory=dict)
     projection: dict[str, Any] | None = None
+    part: list[int] | None = None
 
     @property
     def exact_decode(self) -> bool:

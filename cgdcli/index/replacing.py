@@ -47,6 +47,11 @@ def check_replaceable(path: Path, wanted: IndexHeader, *, rebuild: bool) -> bool
             f"`{path}` or `{sidecar(path).name}` beside it exists and is not an index made by cgd",
             hint="nothing is written over it: choose another -o, or remove it yourself",
         ) from None
+    if header.part != wanted.part:
+        raise MismatchError(
+            f"`{path}` says it is {_part_words(header)}, and {_part_words(wanted)} is wanted there",
+            hint="give it back the name that it had, or remove it",
+        )
     if rebuild:
         return True
     # An index that moved with its pictures: the same places from it, and nothing where they were.
@@ -101,3 +106,7 @@ def _check_vectors(path: Path, there: IndexHeader, wanted: IndexHeader) -> None:
         hint=f"go on with {str(was) or 'none of these options'}, choose another -o, or add "
         "--rebuild to make all of them anew",
     )
+
+
+def _part_words(header: IndexHeader) -> str:
+    return "a whole index" if header.part is None else "part {} of {}".format(*header.part)

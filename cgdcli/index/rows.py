@@ -152,16 +152,20 @@ def _read_npy_header(path: Path, handle: BinaryIO) -> tuple[tuple[int, ...], np.
     return shape, dtype
 
 
-def check_unit_rows(path: Path, rows: Rows) -> None:
+def check_unit_rows(path: Path, rows: Rows, share: int = 1) -> None:
     """Check that rows are finite and of unit length: all of them, or of a large index a sample.
+
+    Args:
+        share: of so many arrays that are checked together: each by so much less.
 
     Raises:
         IndexFileError: it names the first bad row.
     """
     tolerance = UNIT_TOLERANCE[rows.dtype.name]
     numbers = np.arange(len(rows))
-    if rows.size > CHECK_ALL_VALUES:
-        numbers = np.linspace(0, len(rows) - 1, CHECK_SAMPLE_ROWS).astype(np.int64)
+    if rows.size * share > CHECK_ALL_VALUES:
+        sample = min(len(rows), max(1, CHECK_SAMPLE_ROWS // share))
+        numbers = np.linspace(0, len(rows) - 1, sample).astype(np.int64)
     for start in range(0, len(numbers), 8_192):
         part = numbers[start : start + 8_192]
         block = rows[part].astype(np.float32)

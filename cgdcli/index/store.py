@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from cgdcli.config import VectorConfig
 from cgdcli.errors import IndexFileError, MismatchError
 from cgdcli.index.exact import nearest
+from cgdcli.index.parted_rows import PartedRows
 from cgdcli.index.records import (
     FORMAT,
     IndexHeader,
@@ -34,6 +35,7 @@ from cgdcli.index.records import (
 )
 from cgdcli.index.rows import check_unit_rows, open_rows, sampled_checksum
 from cgdcli.index.whitening import Projection
+from cgdcli.index.shards import parts_meant
 
 # A writer renames its two files within milliseconds; a pair that stays mixed longer is damage.
 MIXED_PAIR_PATIENCE_SECONDS = 1.0
@@ -44,28 +46,45 @@ class EmbeddingIndex:
     """An opened index. An `.npy` alone has no `header`; its rows are then named by number."""
 
     path: Path
-    rows: NDArray[Any]
+    rows: NDArray[Any] | PartedRows
     header: IndexHeader | None = None
     root: Path | None = None
     _database: sqlite3.Connection | None = field(default=None, repr=False)
 
     @classmethod
-    def open(cls, path: Path | str, *, root: Path | None = None) -> Self:
+    def open(cls, path: Path | str, *, root: Path | None = None) -> "EmbeddingIndex":
         """Open `feats.npy`, with its `feats.sqlite` where there is one, and check the pair.
+
+        Where the index is in parts, all of them are opened as one: by the name of the whole, by
+        that of any part, or by a pattern (`index.parts`).
 
         Args:
             root: a folder to look for the pictures in first.
 
         Raises:
             IndexFileError: missing or damaged, NaN, rows that are not unit.
-            MismatchError: the two files are not of one index.
+            MismatchError: the two files are not of one index, or the parts are not.
+        """
+        meant = parts_meant(Path(path))
+        if meant is None:
+            return cls.open_one(path, root=root)
+        from cgdcli.index.parts import PartedIndex  # which stands on this module
+
+        return PartedIndex.open_all(*meant, root=root)
+
+    @classmethod
+    def open_one(cls, path: Path | str, *, root: Path | None = None, share: int = 1) -> Self:
+        """The same for one pair of files, be it a part.
+
+        Args:
+            share: of so many that are opened together: each is checked by so much less.
         """
         npy = index_path(Path(path))
         if npy.is_symlink() and not sidecar(npy).exists():
             npy = npy.resolve()
         if not sidecar(npy).exists() and not done_table(npy).exists():
             rows = open_rows(npy)
-            check_unit_rows(npy, rows)
+            check_unit_rows(npy, rows, share)
             return cls(npy, rows, None, root)
         deadline = time.monotonic() + MIXED_PAIR_PATIENCE_SECONDS
         while True:
@@ -76,7 +95,7 @@ class EmbeddingIndex:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.05)
-        check_unit_rows(npy, rows)
+        check_unit_rows(npy, rows, share)
         return cls(npy, rows, header, root, database)
 
     def close(self) -> None:

@@ -91,7 +91,7 @@ def compare_origin(weights: OpenedWeights, index: Path) -> OriginComparison:
             hint="copy the .sqlite that was beside it, or embed again",
         )
     header = opened.table.header
-    opened.table.database.close()
+    opened.table.close()
     recorded = str(header.model.get("fingerprint") or "")
     if not recorded:
         raise MismatchError(

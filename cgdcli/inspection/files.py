@@ -4,6 +4,7 @@ from pathlib import Path
 
 from cgdcli.errors import CheckpointError, ConfigError
 from cgdcli.index.records import index_path, sidecar
+from cgdcli.index.shards import parts_meant
 from cgdcli.inspection.anomalies import Scan, notes_on_values, tensor_anomalies
 from cgdcli.inspection.indexes import inspect_index
 from cgdcli.inspection.pictures import OnChecked
@@ -70,6 +71,8 @@ def find_file(path: Path) -> Path:
                 hint="name a file",
             )
         return run_checkpoint(path)
+    if parts_meant(path) is not None:
+        return path if is_index(path) else path.with_name(path.name + ".npy")
     found = path if path.exists() else index_path(path)
     if not found.exists() and not (found.suffix == ".npy" and sidecar(found).exists()):
         raise CheckpointError(

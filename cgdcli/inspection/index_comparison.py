@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cgdcli.index.parted_rows import PartedRows
 from cgdcli.index.records import IndexHeader, Picture
 from cgdcli.inspection.differences import config_differences
 from cgdcli.inspection.indexes import OpenedIndex, open_parts
@@ -37,7 +38,7 @@ def compare_indexes(a: Path, b: Path) -> IndexComparison:
     with contextlib.ExitStack() as stack:
         for opened in (one, other):
             if opened.table is not None:
-                stack.callback(opened.table.database.close)
+                stack.callback(opened.table.close)
             if opened.rows is None:
                 assert opened.refusal is not None
                 raise opened.refusal.error()
@@ -110,7 +111,7 @@ def _differ(one: str | None, other: str | None) -> bool:
 
 
 def _cosines(
-    a: NDArray[Any], b: NDArray[Any], places: list[tuple[int, int]]
+    a: NDArray[Any] | PartedRows, b: NDArray[Any] | PartedRows, places: list[tuple[int, int]]
 ) -> tuple[NDArray[np.float64], int]:
     """Cosine of each pair of rows, NaN where one is zero or not finite; how many are equal bytes.
 

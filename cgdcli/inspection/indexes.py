@@ -11,6 +11,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from cgdcli.errors import CGDError, IndexFileError
+from cgdcli.index.parted_rows import PartedRows
+from cgdcli.index.parts import PartedIndex
 from cgdcli.index.records import IndexHeader, Picture, index_path, sidecar, text_of
 from cgdcli.index.rows import open_rows
 from cgdcli.index.store import EmbeddingIndex, read_index_header
@@ -66,6 +68,41 @@ class IndexTable:
             )
         return found
 
+    def close(self) -> None:
+        """Let go of the file."""
+        self.database.close()
+
+
+@dataclass(frozen=True)
+class PartedTable:
+    """The tables of all parts of an index, as one."""
+
+    path: Path
+    header: IndexHeader
+    tables: tuple[IndexTable, ...]
+
+    def pictures(self) -> Iterator[Picture]:
+        """Every picture, by row."""
+        return (picture for table in self.tables for picture in table.pictures())
+
+    def count(self) -> int:
+        """How many pictures they describe."""
+        return sum(table.count() for table in self.tables)
+
+    def skipped(self) -> list[dict[str, str]]:
+        """Pictures that could not be read when the parts were made."""
+        return [entry for table in self.tables for entry in table.skipped()]
+
+    def bases(self, root: Path | None) -> dict[str, tuple[Path, ...]]:
+        """Where to look for pictures, by the root they were under."""
+        found = [table.bases(root) for table in reversed(self.tables)]
+        return {name: places for bases in found for name, places in bases.items()}
+
+    def close(self) -> None:
+        """Let go of the files."""
+        for table in self.tables:
+            table.close()
+
 
 @dataclass(frozen=True)
 class OpenedIndex:
@@ -77,17 +114,20 @@ class OpenedIndex:
         stored: rows in the `.npy`.
         table: None for an array alone, or where the table cannot be read.
         refusal: why `EmbeddingIndex.open` refuses it.
+        files: the `.npy` files, of which an index in parts has several.
     """
 
     path: Path
-    rows: NDArray[Any] | None
+    rows: NDArray[Any] | PartedRows | None
     stored: int
-    table: IndexTable | None
+    table: IndexTable | PartedTable | None
     refusal: Refusal | None
+    files: tuple[Path, ...]
 
 
 def open_parts(path: Path) -> OpenedIndex:
-    """Open an index, or where that is refused, as much of it as can be read.
+    """Open an index, or where that is refused, as much of it as can be read: of one in parts, the
+    part that is named.
 
     Raises:
         IndexFileError: neither of its files can be read.
@@ -97,6 +137,8 @@ def open_parts(path: Path) -> OpenedIndex:
     try:
         with EmbeddingIndex.open(path) as index:
             npy = index.path
+            if isinstance(index, PartedIndex):
+                return _opened_parts(index)
     except CGDError as refused:
         error = refused
     except sqlite3.Error as damage:
@@ -107,7 +149,15 @@ def open_parts(path: Path) -> OpenedIndex:
     stored = 0 if rows is None else len(rows)
     if rows is not None and table is not None:
         rows = rows[: table.header.rows]
-    return OpenedIndex(npy, rows, stored, table, Refusal.of(error) if error else None)
+    return OpenedIndex(npy, rows, stored, table, Refusal.of(error) if error else None, (npy,))
+
+
+def _opened_parts(index: PartedIndex) -> OpenedIndex:
+    assert index.header is not None
+    files = tuple(member.path for member in index.members)
+    tables = tuple(IndexTable(npy, *read_index_header(sidecar(npy))) for npy in files)
+    table = PartedTable(index.path, index.header, tables)
+    return OpenedIndex(index.path, index.rows, len(index), table, None, files)
 
 
 def inspect_index(
@@ -130,7 +180,7 @@ def inspect_index(
     opened = open_parts(path)
     if opened.table is None:
         return _report_array(opened)
-    with contextlib.closing(opened.table.database):
+    with contextlib.closing(opened.table):
         try:
             return _report_index(opened, opened.table, root, verify, on_progress)
         except sqlite3.Error as damage:  # in a page that nobody has read before
@@ -158,7 +208,7 @@ def _report_array(opened: OpenedIndex) -> InspectReport:
 
 def _report_index(
     opened: OpenedIndex,
-    table: IndexTable,
+    table: IndexTable | PartedTable,
     root: Path | None,
     verify: bool,
     on_progress: OnChecked | None,
@@ -187,15 +237,18 @@ def _facts_of_rows(opened: OpenedIndex) -> dict[str, Any]:
     rows = opened.rows
     if rows is None:
         return {"rows": 0}
-    return {
+    parts = {"parts": len(opened.files)} if isinstance(rows, PartedRows) else {}
+    return parts | {
         "rows": len(rows),
         "embedding_dim": int(rows.shape[1]),
         "dtype": rows.dtype.name,
-        "bytes": opened.path.stat().st_size,
+        "bytes": sum(file.stat().st_size for file in opened.files),
     }
 
 
-def _facts_of_table(table: IndexTable, check: PictureCheck, model: Path | None) -> dict[str, Any]:
+def _facts_of_table(
+    table: IndexTable | PartedTable, check: PictureCheck, model: Path | None
+) -> dict[str, Any]:
     header = table.header
     recorded = header.model.get("path") or header.model.get("source")
     facts: dict[str, Any] = {"model": recorded}
@@ -238,7 +291,9 @@ def _notes(opened: OpenedIndex, header: IndexHeader, model: Path | None) -> Iter
     yield from assumption_notes("assumed", header.model.get("assumed", ()))
 
 
-def _blocks(header: IndexHeader, rows: NDArray[Any]) -> list[tuple[str, int, int]] | None:
+def _blocks(
+    header: IndexHeader, rows: NDArray[Any] | PartedRows
+) -> list[tuple[str, int, int]] | None:
     return header.blocks if header.dim == rows.shape[1] else None
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cgdcli.index.parted_rows import PartedRows
 from cgdcli.index.rows import UNIT_TOLERANCE
 from cgdcli.reports.inspection import Anomaly
 from cgdcli.words import counted
@@ -18,7 +19,7 @@ BLOCK_VALUES = 1 << 22
 # Names of so many rows or pictures stand in an anomaly's words; its count says how many there are.
 SHOWN = 5
 Blocks = Sequence[tuple[str, int, int]]
-Rows = NDArray[Any]
+Rows = NDArray[Any] | PartedRows
 Numbers = NDArray[np.int64]
 
 
@@ -138,13 +139,13 @@ def _duplicates(
     return Anomaly("duplicate rows", f"row {copies[0][0]}", f"{words}: {shown(pairs)}", len(copies))
 
 
-def _blocks(rows: Rows) -> Iterator[tuple[slice, Rows]]:
+def _blocks(rows: Rows) -> Iterator[tuple[slice, NDArray[Any]]]:
     step = max(1, BLOCK_VALUES // max(1, rows.shape[1]))
     for start in range(0, len(rows), step):
         yield slice(start, start + step), np.asarray(rows[start : start + step])
 
 
-def _keys(block: Rows) -> NDArray[np.uint64]:
+def _keys(block: NDArray[Any]) -> NDArray[np.uint64]:
     """A 64-bit number for each row, the same for equal bytes: a sum of words times odd numbers."""
     words = np.ascontiguousarray(block).view(np.dtype(f"u{block.dtype.itemsize}"))
     factors = np.random.default_rng(0).integers(0, 2**63, words.shape[1], dtype=np.uint64)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cgdcli.errors import IndexFileError
+from cgdcli.index.shards import parts_meant
 from cgdcli.index.store import EmbeddingIndex
 from cgdcli.reports.inspection import KeyEntry
 
@@ -18,7 +19,8 @@ def index_rows(path: Path | str, *, root: Path | None = None) -> Iterator[dict[s
     Args:
         root: a folder to look for the pictures in first.
     """
-    if Path(path).suffix not in ("", ".npy", ".sqlite"):
+    known = Path(path).suffix in ("", ".npy", ".sqlite") or parts_meant(Path(path)) is not None
+    if not known:
         raise IndexFileError(
             f"`{path}` is not an index, so it has no table of rows",
             hint="name one: cgd inspect feats.npy --rows",
