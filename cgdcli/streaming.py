@@ -144,12 +144,14 @@ def _filled(pixels: Pixels, room: int) -> Pixels:
     return np.concatenate([pixels, blank])
 
 
-def nothing_readable(count: int, skipped: Sequence[SkippedImage]) -> DatasetError:
+def nothing_readable(
+    count: int, skipped: Sequence[SkippedImage], left: str = "nothing was written"
+) -> DatasetError:
     """The error for a set of pictures of which not one could be read."""
     return DatasetError(
         f"none of the {counted(count, 'picture')} could be read; the first: "
         f"`{skipped[0].path}` {skipped[0].reason}",
-        hint="check that the files are pictures; nothing was written",
+        hint=f"check that the files are pictures; {left}",
     )
 
 

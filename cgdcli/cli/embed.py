@@ -29,6 +29,7 @@ from cgdcli.cli.options import (
 from cgdcli.cli.output import Output
 from cgdcli.config import EmbedConfig, Precision, VectorConfig
 from cgdcli.errors import ConfigError, DatasetError
+from cgdcli.launch import is_launched, rank
 from cgdcli.words import counted
 
 
@@ -71,6 +72,22 @@ def embed(
         bool,
         option("--rebuild", help="Start over, also from other pictures or another model."),
     ] = False,
+    parts: Annotated[
+        int | None,
+        option(
+            min=1,
+            help="Make the index in so many parts, feats.00000-of-00016.npy ...; every command "
+            "takes them as one. Under torchrun each process makes its share; default: one each.",
+        ),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        option(
+            metavar="I/N",
+            help="Make part I, from 0, of N alone: in a job array $SLURM_ARRAY_TASK_ID/16 (Slurm) "
+            "or $JOB_COMPLETION_INDEX/16 (Kubernetes).",
+        ),
+    ] = None,
     batch_size: BatchSizeOption = EmbedConfig.batch_size,
     max_megapixels: Annotated[
         float, option(help="Skip pictures that claim more pixels: a bomb fills the memory.")
@@ -106,34 +123,39 @@ def embed(
 
     Pictures that cannot be read are skipped, listed and make the exit code 3. Files without a
     picture's extension are passed over.
+
+    Parts: a picture's is a hash of its path below IMAGES: a folder that grows moves nothing. Each
+    is refreshed, and survives a kill, by itself; jobs that make them need not know each other.
     """
-    from cgdcli.embedding import embed_images
+    from cgdcli.embedding import EmbedRequest
+    from cgdcli.embedding.sharing import embed_request
+    from cgdcli.index.shards import Shard
     from cgdcli.views.tables import embed_lines, times_line
 
-    out = Output(quiet=quiet, verbose=verbose)
-    sources = _sources(images, files_from, null)
+    out = Output(quiet=quiet, verbose=verbose, mute=rank() > 0)
+    request = EmbedRequest(
+        _sources(images, files_from, null),
+        output,
+        model=model,
+        listed=files_from is not None,
+        labels=labels,
+        exclude=exclude or (),
+        verify=verify,
+        rebuild=rebuild,
+        config=EmbedConfig(
+            batch_size,
+            workers,
+            device,
+            max_megapixels,
+            engine=engine,
+            precision=precision,
+            exact_decode=exact_decode,
+            vectors=vectors_of(flip, scales, whiten, dim, dtype),
+        ),
+    )
+    one = None if shard is None else Shard.parse(shard)
     with out.progress("embedding") as on_progress:
-        report = embed_images(
-            sources,
-            output,
-            model=model,
-            listed=files_from is not None,
-            labels=labels,
-            exclude=exclude or (),
-            verify=verify,
-            rebuild=rebuild,
-            config=EmbedConfig(
-                batch_size,
-                workers,
-                device,
-                max_megapixels,
-                engine=engine,
-                precision=precision,
-                exact_decode=exact_decode,
-                vectors=vectors_of(flip, scales, whiten, dim, dtype),
-            ),
-            on_progress=on_progress,
-        )
+        report = embed_request(request, shard=one, parts=parts, on_progress=on_progress)
     out.say(*embed_lines(report))
     if verbose and report.embedded:
         out.say(times_line(report))
@@ -141,7 +163,8 @@ def embed(
         out.warn(f"skipped {counted(len(report.skipped), 'picture')}: see inspect --skipped")
     if as_json:
         out.json(report.to_dict())
-    return EXIT_SKIPPED if report.skipped else 0
+    # A launcher takes any other code for a failure, and stops the processes that are at work.
+    return EXIT_SKIPPED if report.skipped and not is_launched() else 0
 
 
 def _sources(images: list[Path] | None, files_from: str | None, null: bool) -> list[Path]:

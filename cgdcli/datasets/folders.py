@@ -6,7 +6,7 @@ classes, of which some are held out by CLASS, since retrieval is judged on class
 
 import csv
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from cgdcli.config import Dataset
@@ -79,25 +79,28 @@ def read_folder_to_judge(folder: Path) -> tuple[ImageTable, str]:
     return read_class_folders(folder), str(folder)
 
 
-def folder_labels(images: Iterable[FoundImage]) -> list[str | None]:
+def folder_labels(
+    images: Iterable[FoundImage], folders: Mapping[Path, Collection[str]] | None = None
+) -> list[str | None]:
     """Labels for pictures to embed: the parent folder, where the folder given holds class folders.
 
     A folder holds class folders when its pictures lie in at least two folders below it. Pictures
     directly in the folder given, or in a split's (train, val, test), have no label.
+
+    Args:
+        folders: those below each root that hold pictures (`Listing.folders`), where `images` are
+            some of them only: a picture has the label that it has among all.
     """
     images = list(images)
-    parents: dict[Path, set[Path]] = {}
-    for image in images:
-        parents.setdefault(image.root, set()).add(Path(image.path).parent)
-    labels: list[str | None] = []
-    for image in images:
-        below, parent = parents[image.root] - {Path()}, Path(image.path).parent
-        only_splits = all(folder.parts[0] in SPLITS for folder in below)
-        is_class = (
-            len(below) > 1 and parent in below and not (only_splits and len(parent.parts) == 1)
-        )
-        labels.append(parent.name if is_class else None)
-    return labels
+    if folders is None:
+        found: dict[Path, set[str]] = {}
+        for image in images:
+            found.setdefault(image.root, set()).add(image.folder)
+        folders = found
+    classes = {root: _class_folders(names) for root, names in folders.items()}
+    return [
+        Path(image.folder).name if image.folder in classes[image.root] else None for image in images
+    ]
 
 
 def read_label_table(table: Path, images: Iterable[FoundImage]) -> list[str | None]:
@@ -135,6 +138,14 @@ def read_label_table(table: Path, images: Iterable[FoundImage]) -> list[str | No
             hint="write paths as they stand below the folder to embed, or from the table's folder",
         )
     return labels
+
+
+def _class_folders(names: Collection[str]) -> set[str]:
+    """Of the folders below a root that hold pictures, those that are classes."""
+    below = {name for name in names if name}
+    only_splits = all(Path(name).parts[0] in SPLITS for name in below)
+    classes = {name for name in below if not (only_splits and len(Path(name).parts) == 1)}
+    return classes if len(below) > 1 else set()
 
 
 def _class_of(image: FoundImage) -> str | None:

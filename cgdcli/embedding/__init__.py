@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -16,14 +17,69 @@ from cgdcli.engines.vectors import AtSize, vector_engine
 from cgdcli.errors import DatasetError, OutputError
 from cgdcli.files import check_output
 from cgdcli.images.decoding import pixel_limit
-from cgdcli.images.finding import FoundImage, Listing, absolute_path, find_images, list_images
+from cgdcli.images.finding import Listing, absolute_path, find_images, list_images
 from cgdcli.index.builder import IndexBuilder
 from cgdcli.index.records import IndexHeader, index_path, relative_to_index
 from cgdcli.index.replacing import check_replaceable, header_there
+from cgdcli.index.shards import Shard, check_layout, part_of
 from cgdcli.index.whitening import check_enough
 from cgdcli.networks import Model, Network, known_network
 from cgdcli.reports import EmbedReport
 from cgdcli.streaming import OnProgress
+
+_LABELS_WITHOUT_TABLE = ("folder", "none")
+
+
+@dataclass(frozen=True)
+class EmbedRequest:
+    """What is asked for.
+
+    Attributes:
+        sources: pictures, folders, or patterns such as `imgs/**/*.jpg`.
+        output: the `.npy`; of an index in parts the name of the whole.
+        model: a `CGD`, or what `weights.loading.load_model` takes.
+        listed: `sources` are pictures, whatever they are called; what is no longer among them when
+            the index is refreshed leaves it.
+        labels: `folder` (the class folder, where a source holds class folders), `none`, or the
+            path of a CSV file with columns path,label.
+        exclude: patterns of pictures to leave out; see `images.finding.find_images`.
+        verify: compare the content of every picture with the index, not only size and time.
+        rebuild: start over, also from an index of other sources or another model.
+    """
+
+    sources: Sequence[Path]
+    output: Path
+    model: Model = None
+    listed: bool = False
+    labels: str = "folder"
+    exclude: Sequence[str] = ()
+    verify: bool = False
+    rebuild: bool = False
+    config: EmbedConfig = EmbedConfig()  # noqa: RUF009 - frozen
+
+
+@dataclass(frozen=True)
+class EmbedJob:
+    """What is embedded, by what and where to: the same for every part of an index.
+
+    Attributes:
+        target: the `.npy` of the whole.
+        listing: the pictures of all the parts that this process makes.
+        names: their labels.
+        make_engine: gives the engine, always the same one.
+        parity: how a reduced precision agreed with fp32.
+        origins: the absolute sources.
+    """
+
+    request: EmbedRequest
+    target: Path
+    listing: Listing
+    names: list[str | None]
+    network: Network
+    make_engine: Callable[[], Engine]
+    precision: Precision
+    parity: Parity | None
+    origins: list[str]
 
 
 def embed_images(
@@ -45,43 +101,83 @@ def embed_images(
     embedded. What a killed run had done is not done again.
 
     Args:
-        sources: pictures, folders, or patterns such as `imgs/**/*.jpg`.
-        model: a `CGD`, or what `weights.loading.load_model` takes.
-        listed: `sources` are pictures, whatever they are called; what is no longer among them when
-            the index is refreshed leaves it.
-        labels: `folder` (the class folder, where a source holds class folders), `none`, or the
-            path of a CSV file with columns path,label.
-        exclude: patterns of pictures to leave out; see `images.finding.find_images`.
-        verify: compare the content of every picture with the index, not only size and time.
-        rebuild: start over, also from an index of other sources or another model.
+        sources: one or several; for this and all that follows see `EmbedRequest`.
 
     Raises:
         DatasetError: no picture is found, none can be read, or a folder is gone half-way.
         MismatchError: `output` is something else than an index of these sources by this model.
         OutputError: it cannot be written.
     """
-    config = config or EmbedConfig()
+    given = [sources] if isinstance(sources, (str, Path)) else sources
+    request = EmbedRequest(
+        [Path(source) for source in given],
+        Path(output),
+        model=model,
+        listed=listed,
+        labels=labels,
+        exclude=exclude,
+        verify=verify,
+        rebuild=rebuild,
+        config=config or EmbedConfig(),
+    )
+    return embed_whole(request, on_progress)
+
+
+def embed_whole(request: EmbedRequest, on_progress: OnProgress | None = None) -> EmbedReport:
+    """As `embed_images`."""
     started = time.monotonic()
-    paths = [Path(s) for s in ([sources] if isinstance(sources, (str, Path)) else sources)]
-    target = checked_output(Path(output))
-    listing = list_images(paths, exclude) if listed else find_images(paths, exclude, tolerant=True)
-    _check_found(paths, listing)
-    names = _labels(labels, listing.images)
-    network = known_network(model)
-    there = None if rebuild else header_there(target)
-    _check_vectors(network, config.vectors, len(listing.images), there)
-    make, precision, parity = _engine(network, listing, config, there)
-    origins = sorted(str(absolute_path(path)) for path in ([Path.cwd()] if listed else paths))
-    made_by = there.engine if there else ""
-    header = _header(network, made_by, precision, parity, config, origins, labels, target)
-    writer = _builder(target, header, network, config.vectors, listed, rebuild)
-    with writer as builder, pixel_limit(config.max_megapixels):
-        done = refresh(builder, header, listing, names, make, config, verify, on_progress)
+    report = make_part(prepared(request), on_progress=on_progress)
+    return replace(report, seconds=time.monotonic() - started)
+
+
+def prepared(request: EmbedRequest, shards: Sequence[Shard] = ()) -> EmbedJob:
+    """All that comes before the first picture is read.
+
+    Args:
+        shards: the parts that will be made; none: the whole as one.
+
+    Raises:
+        CGDError: as `embed_images`.
+    """
+    target = checked_output(request.output)
+    check_layout(target, shards)
+    listing, names = _found(request, shards)
+    network = known_network(request.model)
+    there = None if request.rebuild else _header_there(target, shards)
+    _check_vectors(network, request.config.vectors, len(listing.images), there)
+    made_by = _engine(network, listing, request.config, there)
+    origins = [Path.cwd()] if request.listed else request.sources
+    places = sorted(str(absolute_path(path)) for path in origins)
+    return EmbedJob(request, target, listing, names, network, *made_by, places)
+
+
+def make_part(
+    job: EmbedJob, shard: Shard | None = None, on_progress: OnProgress | None = None
+) -> EmbedReport:
+    """Make or refresh one part of an index, or the whole as one. A part may be empty."""
+    started = time.monotonic()
+    target = shard.path(job.target) if shard else job.target
+    asked = job.request
+    header = _header(job, target, shard)
+    listing, names = _of_shard(job.listing, job.names, shard)
+    vectors = asked.config.vectors
+    builder = _builder(target, header, job.network, vectors, asked.listed, asked.rebuild)
+    with builder, pixel_limit(asked.config.max_megapixels):
+        done = refresh(
+            builder,
+            header,
+            listing,
+            names,
+            job.make_engine,
+            asked.config,
+            asked.verify,
+            on_progress,
+        )
     return EmbedReport(
         index=target,
         rows=done.rows,
         embedding_dim=header.dim,
-        model=network.info,
+        model=job.network.info,
         seconds=time.monotonic() - started,
         skipped=done.skipped,
         passed_over=listing.passed_over,
@@ -94,10 +190,54 @@ def embed_images(
         continued=done.continued,
         excluded=listing.excluded,
         engine=done.engine,
-        precision=precision,
+        precision=job.precision,
         times=done.times,
-        vectors=str(config.vectors),
+        vectors=str(vectors),
+        bytes=target.stat().st_size,
     )
+
+
+def _found(request: EmbedRequest, shards: Sequence[Shard]) -> tuple[Listing, list[str | None]]:
+    """The pictures of the parts to be made, and their labels.
+
+    Those of other parts are counted and not kept, where no table of labels must be matched with all
+    of them: of 100 million pictures a process has room for its own.
+    """
+    asked = {shard.part for shard in shards}
+    some = bool(shards) and len(asked) < shards[0].of
+
+    def keep(path: str) -> bool:
+        return part_of(path, shards[0].of) in asked
+
+    early = keep if some and request.labels in _LABELS_WITHOUT_TABLE else None
+    if request.listed:
+        listing = list_images(request.sources, request.exclude, keep=early)
+    else:
+        listing = find_images(request.sources, request.exclude, tolerant=True, keep=early)
+    _check_found(request.sources, listing)
+    names = _labels(request.labels, listing)
+    if some and not early:
+        kept = [i for i, image in enumerate(listing.images) if keep(image.path)]
+        listing = replace(listing, images=tuple(listing.images[i] for i in kept))
+        names = [names[i] for i in kept]
+    return listing, names
+
+
+def _of_shard(
+    listing: Listing, names: list[str | None], shard: Shard | None
+) -> tuple[Listing, list[str | None]]:
+    if shard is None:
+        return listing, names
+    places = [i for i, image in enumerate(listing.images) if shard.holds(image.path)]
+    images = tuple(listing.images[i] for i in places)
+    return replace(listing, images=images), [names[i] for i in places]
+
+
+def _header_there(target: Path, shards: Sequence[Shard]) -> IndexHeader | None:
+    """Of the index that is refreshed; of one in parts, of the first that is there."""
+    of = shards[0].of if shards else 0
+    files = [Shard(part, of).path(target) for part in range(of)] or [target]
+    return next((found for found in map(header_there, files) if found is not None), None)
 
 
 def _engine(
@@ -189,8 +329,8 @@ def checked_output(output: Path) -> Path:
     return target
 
 
-def _check_found(paths: list[Path], listing: Listing) -> None:
-    if listing.images:
+def _check_found(paths: Sequence[Path], listing: Listing) -> None:
+    if listing.found:
         return
     if not paths:
         raise DatasetError(
@@ -206,38 +346,33 @@ def _check_found(paths: list[Path], listing: Listing) -> None:
     )
 
 
-def _labels(labels: str, images: Sequence[FoundImage]) -> list[str | None]:
+def _labels(labels: str, listing: Listing) -> list[str | None]:
     if labels == "none":
-        return [None] * len(images)
+        return [None] * len(listing.images)
     if labels == "folder":
-        return folder_labels(images)
-    return read_label_table(Path(labels), images)
+        return folder_labels(listing.images, listing.folders)
+    return read_label_table(Path(labels), listing.images)
 
 
-def _header(
-    network: Network,
-    engine: str,
-    precision: Precision,
-    parity: Parity | None,
-    config: EmbedConfig,
-    sources: list[str],
-    labels: str,
-    target: Path,
-) -> IndexHeader:
+def _header(job: EmbedJob, target: Path, shard: Shard | None) -> IndexHeader:
+    """What the index or the part will say of itself; its engine is that of the one there."""
+    network, asked, vectors = job.network, job.request, job.request.config.vectors
+    there = None if asked.rebuild else header_there(target)
     described = network.info.to_dict()
     if Path(network.info.source).is_file():
         described["path"] = os.path.abspath(network.info.source)
     return IndexHeader(
         rows=0,  # the builder counts
-        dim=config.vectors.stored_dim(network.embedding_dim),
+        dim=vectors.stored_dim(network.embedding_dim),
         model=described,
-        engine=engine,
-        precision=precision.value,
-        blocks=None if config.vectors.projects else network.blocks,
-        sources=sources,
-        relative_sources=[str(relative_to_index(source, target)) for source in sources],
-        labels=labels,
-        parity=parity.to_dict() if parity else None,
-        decode="exact" if config.exact_decode else "scaled",
-        vectors=config.vectors.to_dict() if str(config.vectors) else {},
+        engine=there.engine if there else "",
+        precision=job.precision.value,
+        blocks=None if vectors.projects else network.blocks,
+        sources=job.origins,
+        relative_sources=[str(relative_to_index(source, target)) for source in job.origins],
+        labels=asked.labels,
+        parity=job.parity.to_dict() if job.parity else None,
+        decode="exact" if asked.config.exact_decode else "scaled",
+        vectors=vectors.to_dict() if str(vectors) else {},
+        part=[shard.part, shard.of] if shard else None,
     )

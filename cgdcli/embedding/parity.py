@@ -22,6 +22,7 @@ SAMPLE = 200
 NEIGHBOURS_AGREE = 0.95
 # Fewer say nothing: one of them would be a twentieth.
 FEWEST = 20
+_FP32_IF_AUTO = {Precision.auto: Precision.fp32}
 _SHARES = ("cosine_min", "cosine_mean", "neighbours")
 
 
@@ -78,8 +79,9 @@ def chosen_precision(
             return Precision(precision), Parity.from_dict(figures)
         if precision == Precision.fp32:
             return Precision.fp32, None
-    if config.precision is Precision.fp32:
-        return Precision.fp32, None
+    if not files or config.precision is Precision.fp32:
+        # A part of an index without pictures has nothing to compare.
+        return _FP32_IF_AUTO.get(config.precision, config.precision), None
     exact, reduced = make(Precision.fp32), make(Precision.bf16)
     asked = config.precision is not Precision.auto
     sample = [files[i] for i in np.unique(np.linspace(0, len(files) - 1, SAMPLE).astype(int))]

@@ -70,7 +70,8 @@ def refresh(
         labels: of the pictures of `listing`, in its order.
 
     Raises:
-        DatasetError: no picture can be read, or a folder is gone half-way.
+        DatasetError: no picture can be read (of a part of an index that is no failure), or a folder
+            is gone half-way.
     """
     before = builder.skipped()
     tried = {path for path, _ in before} if builder.continued else set()
@@ -100,7 +101,7 @@ def refresh(
             builder.skip(folder, f"cannot be read: {listing.unreadable[folder]}")
         skipped = tuple(SkippedImage(*pair) for pair in builder.skipped())
         rows = builder.rows
-        if not rows:
+        if not rows and header.part is None:  # a part may be empty: the others are not
             raise nothing_readable(len(skipped), skipped)
         label_count = builder.labels()
         builder.finish(header)

@@ -2,6 +2,7 @@
 
 import fnmatch
 import glob
+import hashlib
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,6 +15,8 @@ IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"}
     | {".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".tga", ".jp2", ".ico", ".heic", ".heif", ".jxl"}
 )
+
+Keep = Callable[[str], bool]
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,11 @@ class FoundImage:
         """Where it is."""
         return self.root / self.path
 
+    @property
+    def folder(self) -> str:
+        """The folder it lies in, below the root; empty for the root itself."""
+        return self.path.rpartition(os.sep)[0]  # of millions: a `Path` takes ten times as long
+
 
 @dataclass(frozen=True)
 class Listing:
@@ -37,16 +45,24 @@ class Listing:
         passed_over: how many visible files have no picture's extension (Thumbs.db, .mov, .txt).
         unreadable: absolute paths of folders that could not be read, with the reason.
         excluded: how many pictures the patterns left out.
+        found: how many pictures there are; more than `images` where only some were kept.
+        folders: by root, the folders below it that hold pictures, kept or not.
     """
 
     images: tuple[FoundImage, ...]
     passed_over: int
     unreadable: dict[str, str] = field(default_factory=dict)
     excluded: int = 0
+    found: int = 0
+    folders: dict[Path, set[str]] = field(default_factory=dict)
 
 
 def find_images(
-    sources: Iterable[Path], exclude: Sequence[str] = (), *, tolerant: bool = False
+    sources: Iterable[Path],
+    exclude: Sequence[str] = (),
+    *,
+    tolerant: bool = False,
+    keep: Keep | None = None,
 ) -> Listing:
     """List the pictures in files and folders, folders recursively; each picture once.
 
@@ -58,11 +74,12 @@ def find_images(
         exclude: patterns (`fnmatch`) of pictures to leave out: with a `/` for the path below the
             source, without for the name of the file or of any folder on the way to it.
         tolerant: note a folder below a source that cannot be read, and walk the others.
+        keep: says by the path below its root whether a picture is listed; the others are counted.
 
     Raises:
         DatasetError: a source does not exist, or a folder cannot be read.
     """
-    images: dict[str, FoundImage] = {}
+    gathered = _Gathered(keep)
     passed_over: set[str] = set()
     unreadable: dict[str, str] = {}
     excluded: set[str] = set()
@@ -87,16 +104,17 @@ def find_images(
             elif is_excluded(relative, exclude):
                 excluded.add(place)
             else:
-                images.setdefault(place, FoundImage(absolute, relative))
-    ordered = tuple(images[place] for place in sorted(images, key=os.fsencode))
-    return Listing(ordered, len(passed_over), unreadable, len(excluded))
+                gathered.add(place, absolute, relative)
+    return gathered.listing(len(passed_over), unreadable, len(excluded))
 
 
-def list_images(files: Iterable[Path], exclude: Sequence[str] = ()) -> Listing:
+def list_images(
+    files: Iterable[Path], exclude: Sequence[str] = (), *, keep: Keep | None = None
+) -> Listing:
     """The same for a list of files, whatever they are called: they need not exist, nothing is
     walked. Those below the current folder have it as their root."""
     base = Path.cwd()
-    images: dict[str, FoundImage] = {}
+    gathered = _Gathered(keep)
     excluded: set[str] = set()
     for file in files:
         absolute = absolute_path(file)
@@ -105,9 +123,38 @@ def list_images(files: Iterable[Path], exclude: Sequence[str] = ()) -> Listing:
         if is_excluded(relative, exclude):
             excluded.add(str(absolute))
         else:
-            images.setdefault(str(absolute), FoundImage(root, relative))
-    ordered = tuple(images[place] for place in sorted(images, key=os.fsencode))
-    return Listing(ordered, 0, {}, len(excluded))
+            gathered.add(str(absolute), root, relative)
+    return gathered.listing(0, {}, len(excluded))
+
+
+class _Gathered:
+    """Pictures by their places, each once: under the root that it was found in first."""
+
+    def __init__(self, keep: Keep | None) -> None:
+        self.keep = keep
+        self.images: dict[str, FoundImage] = {}
+        self.left: set[bytes] = set()
+        self.folders: dict[Path, set[str]] = {}
+
+    def add(self, place: str, root: Path, relative: str) -> None:
+        if place in self.images or (self.left and _short(place) in self.left):
+            return
+        image = FoundImage(root, relative)
+        self.folders.setdefault(root, set()).add(image.folder)
+        if self.keep is None or self.keep(relative):
+            self.images[place] = image
+        else:
+            self.left.add(_short(place))
+
+    def listing(self, passed_over: int, unreadable: dict[str, str], excluded: int) -> Listing:
+        ordered = tuple(self.images[place] for place in sorted(self.images, key=os.fsencode))
+        found = len(self.images) + len(self.left)
+        return Listing(ordered, passed_over, unreadable, excluded, found, self.folders)
+
+
+def _short(place: str) -> bytes:
+    """What stands for the place of a picture that is not kept, of which there may be millions."""
+    return hashlib.blake2b(os.fsencode(place), digest_size=12).digest()
 
 
 def is_excluded(relative: str, patterns: Sequence[str]) -> bool:

@@ -33,6 +33,8 @@ class EmbedReport(Report):
         engine, precision: that made the rows of now.
         times: of the rows of now; what is left of `seconds` is finding pictures and starting.
         vectors: of what views, projected to what, as options; empty where as the network gives.
+        bytes: of the rows on the disk, the `.npy` of every part.
+        parts: of an index in parts, how many were made; `index` is then the name of the whole.
     """
 
     index: Path
@@ -54,6 +56,8 @@ class EmbedReport(Report):
     precision: str = ""
     times: StageTimes = StageTimes()
     vectors: str = ""
+    bytes: int = 0
+    parts: int = 0
 
     @property
     def images_per_second(self) -> float:

@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cgdcli.index.shards import part_named
 from cgdcli.reports import (
     EmbedReport,
     EpochReport,
@@ -184,12 +185,12 @@ def times_line(report: EmbedReport) -> str:
 
 def embed_lines(report: EmbedReport) -> list[str]:
     """What was made, where, how fast, and what to type next."""
-    size = report.index.stat().st_size
     how = f"{report.images_per_second:.1f} pictures/s, {report.engine} {report.precision}"
     rate = f" ({how})" if report.embedded else ""
+    in_parts = f" in {counted(report.parts, 'part')}" if report.parts else ""
     lines = [
-        f"{report.index}: {counted(report.rows, 'row')} of {report.embedding_dim}, "
-        f"{bytes_text(size)}, {counted(report.labels, 'label')}, "
+        f"{report.index}{in_parts}: {counted(report.rows, 'row')} of {report.embedding_dim}, "
+        f"{bytes_text(report.bytes)}, {counted(report.labels, 'label')}, "
         f"in {duration(report.seconds)}{rate}"
     ]
     if report.vectors:
@@ -207,5 +208,8 @@ def embed_lines(report: EmbedReport) -> list[str]:
         lines += [f"  {s.path}: {s.reason}" for s in report.skipped[:20]]
         if len(report.skipped) > 20:
             lines.append(f"  ... all of them: cgd inspect {report.index} --skipped")
-    lines.append(f"next: cgd search PICTURE --index {shlex.quote(str(report.index))}")
+    named = part_named(report.index)
+    whole = report.index if named is None else named[0]
+    others = f"the other parts of {named[1].of}, then " if named and named[1].of > 1 else ""
+    lines.append(f"next: {others}cgd search PICTURE --index {shlex.quote(str(whole))}")
     return lines
