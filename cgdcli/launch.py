@@ -33,8 +33,8 @@ def launch() -> Launch:
         raise ConfigError(
             f"WORLD_SIZE={world} asks for several processes, but the environment does not say "
             f"which one this is: {said}",
-            hint="start them with torchrun --nproc-per-node N -m cgdcli train DATA, or unset "
-            "WORLD_SIZE to train in one process",
+            hint="start them with torchrun --nproc-per-node N -m cgdcli ..., or unset WORLD_SIZE "
+            "to work in one process",
         )
     return Launch(int(rank), int(world), int(here))
 

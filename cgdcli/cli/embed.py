@@ -88,6 +88,14 @@ def embed(
             "or $JOB_COMPLETION_INDEX/16 (Kubernetes).",
         ),
     ] = None,
+    ray: Annotated[
+        str | None,
+        option(
+            metavar="[ADDRESS]",
+            help="Let a Ray cluster make the parts (extra `ray`): host:port, ray://host:port or "
+            "`local`; alone: the one that runs, else one on this machine for the time.",
+        ),
+    ] = None,
     batch_size: BatchSizeOption = EmbedConfig.batch_size,
     max_megapixels: Annotated[
         float, option(help="Skip pictures that claim more pixels: a bomb fills the memory.")
@@ -155,7 +163,7 @@ def embed(
     )
     one = None if shard is None else Shard.parse(shard)
     with out.progress("embedding") as on_progress:
-        report = embed_request(request, shard=one, parts=parts, on_progress=on_progress)
+        report = embed_request(request, shard=one, parts=parts, ray=ray, on_progress=on_progress)
     out.say(*embed_lines(report))
     if verbose and report.embedded:
         out.say(times_line(report))

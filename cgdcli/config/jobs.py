@@ -33,6 +33,7 @@ class EmbedConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "engine", check_choice("engine", self.engine, EngineName))
+        object.__setattr__(self, "device", check_choice("device", self.device, Device))
         object.__setattr__(self, "precision", check_choice("precision", self.precision, Precision))
         check_range("--batch-size", self.batch_size, 0, 100_000)
         check_range("--max-megapixels", self.max_megapixels, 0.001, 1e6)

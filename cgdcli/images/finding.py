@@ -79,7 +79,8 @@ def find_images(
     Raises:
         DatasetError: a source does not exist, or a folder cannot be read.
     """
-    gathered = _Gathered(keep)
+    given = list(sources)
+    gathered = _Gathered(keep, once=len(given) == 1)
     passed_over: set[str] = set()
     unreadable: dict[str, str] = {}
     excluded: set[str] = set()
@@ -92,7 +93,6 @@ def find_images(
             ) from error
         unreadable[str(absolute_path(Path(error.filename)))] = str(error.strerror)
 
-    given = list(sources)
     for source in given:
         root, files = _files_of(source, note)
         absolute = absolute_path(root)
@@ -128,10 +128,15 @@ def list_images(
 
 
 class _Gathered:
-    """Pictures by their places, each once: under the root that it was found in first."""
+    """Pictures by their places, each once: under the root that it was found in first.
 
-    def __init__(self, keep: Keep | None) -> None:
-        self.keep = keep
+    Args:
+        once: none will come twice, so that what is not kept need not be remembered.
+    """
+
+    def __init__(self, keep: Keep | None, *, once: bool = False) -> None:
+        self.keep, self.once = keep, once
+        self.found = 0
         self.images: dict[str, FoundImage] = {}
         self.left: set[bytes] = set()
         self.folders: dict[Path, set[str]] = {}
@@ -139,17 +144,17 @@ class _Gathered:
     def add(self, place: str, root: Path, relative: str) -> None:
         if place in self.images or (self.left and _short(place) in self.left):
             return
+        self.found += 1
         image = FoundImage(root, relative)
         self.folders.setdefault(root, set()).add(image.folder)
         if self.keep is None or self.keep(relative):
             self.images[place] = image
-        else:
+        elif not self.once:
             self.left.add(_short(place))
 
     def listing(self, passed_over: int, unreadable: dict[str, str], excluded: int) -> Listing:
         ordered = tuple(self.images[place] for place in sorted(self.images, key=os.fsencode))
-        found = len(self.images) + len(self.left)
-        return Listing(ordered, passed_over, unreadable, excluded, found, self.folders)
+        return Listing(ordered, passed_over, unreadable, excluded, self.found, self.folders)
 
 
 def _short(place: str) -> bytes:

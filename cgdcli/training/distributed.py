@@ -132,18 +132,8 @@ class Processes:
                 )
             )
         if device.type == "cuda":
-            self.together(self._take_gpu)
+            self.together(lambda: take_gpu(self._local_rank))
         return device
-
-    def _take_gpu(self) -> None:
-        count = torch.cuda.device_count()
-        if self._local_rank >= count:
-            raise ConfigError(
-                f"process {self._local_rank} of this machine has no GPU of its own: there "
-                f"{'is' if count == 1 else 'are'} {count}",
-                hint=f"torchrun --nproc-per-node {count}, or --device cpu",
-            )
-        torch.cuda.set_device(self._local_rank)
 
     def agreed(self, error: CGDError) -> CGDError:
         """A failure that every process finds by itself, as it follows from what all of them have:
@@ -154,6 +144,22 @@ class Processes:
     def _everywhere(self, error: CGDError, rank: int, host: str) -> CGDError:
         where = f" (process {rank} of {self.size}, on {host})" if rank else ""
         return self.agreed(type(error)(error.what + where, hint=error.hint))
+
+
+def take_gpu(local_rank: int) -> None:
+    """Make the GPU of that number this process's own: `cuda` is it from now on.
+
+    Raises:
+        ConfigError: the machine has fewer.
+    """
+    count = torch.cuda.device_count()
+    if local_rank >= count:
+        raise ConfigError(
+            f"process {local_rank} of this machine has no GPU of its own: there "
+            f"{'is' if count == 1 else 'are'} {count}",
+            hint=f"torchrun --nproc-per-node {count}, or --device cpu",
+        )
+    torch.cuda.set_device(local_rank)
 
 
 ALONE = Processes(Launch())
@@ -195,7 +201,7 @@ def joined() -> Iterator[Processes]:
 
 
 @functools.cache
-def _meeting_point(rank: int, world: int) -> Store:
+def meeting_point(rank: int, world: int) -> Store:
     """One for all runs of a process: a second one at the same port might still be answered by the
     first, of a process that is about to close it."""
     store, _, _ = next(rendezvous("env://", rank, world))
@@ -206,7 +212,7 @@ def _join(launched: Launch) -> None:
     # Both, whatever the device: what is counted and said goes by the CPU.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
-        store = PrefixStore(f"run {next(_RUNS)}", _meeting_point(launched.rank, launched.world))
+        store = PrefixStore(f"run {next(_RUNS)}", meeting_point(launched.rank, launched.world))
         dist.init_process_group(backend, store=store, rank=launched.rank, world_size=launched.world)
     except (RuntimeError, ValueError) as error:
         raise TrainingError(
