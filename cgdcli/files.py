@@ -141,7 +141,7 @@ def writer_lock(target: Path, called: str = "") -> Iterator[None]:
     Raises:
         OutputError: another process is writing `target`.
     """
-    lock = _lock_of(target)
+    lock = lock_of(target)
     descriptor = _acquire(lock, target, called)
     try:
         yield
@@ -153,7 +153,7 @@ def writer_lock(target: Path, called: str = "") -> Iterator[None]:
 def writer_of(target: Path) -> str | None:
     """Who holds the lock of `target`, in words; None where nobody does."""
     try:
-        descriptor = os.open(_lock_of(target), os.O_RDWR)
+        descriptor = os.open(lock_of(target), os.O_RDWR)
     except OSError:
         return None
     try:
@@ -182,7 +182,8 @@ def _not_written(target: Path, error: OSError) -> OutputError:
     )
 
 
-def _lock_of(target: Path) -> Path:
+def lock_of(target: Path) -> Path:
+    """The file that says who writes `target`."""
     return target.with_name(target.name + ".lock")
 
 
@@ -193,7 +194,7 @@ def _words(owner: dict[str, Any]) -> str:
 def _being_written(target: Path, by: str, called: str) -> OutputError:
     return OutputError(
         f"{called or f'`{target}`'} is being written by another process ({by})",
-        hint=f"wait for it; if it is gone for sure, remove `{_lock_of(target)}`",
+        hint=f"wait for it; if it is gone for sure, remove `{lock_of(target)}`",
     )
 
 

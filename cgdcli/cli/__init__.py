@@ -18,6 +18,7 @@ from cgdcli.cli.embed import embed
 from cgdcli.cli.evaluate import evaluate
 from cgdcli.cli.export import export
 from cgdcli.cli.inspect import inspect
+from cgdcli.cli.optional_values import with_ray_address
 from cgdcli.cli.profile import profile
 from cgdcli.cli.search import search
 from cgdcli.cli.train import train
@@ -80,7 +81,7 @@ class Terminated(BaseException):
 def main(argv: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one return per way to end
     """Run `cgd` with `argv` (without the program's name) and return its exit code."""
     command = typer.main.get_command(app)
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = with_ray_address(list(sys.argv[1:] if argv is None else argv))
     try:
         with _sigterm_as_exception():
             result = command.main(arguments or ["--help"], prog_name="cgd", standalone_mode=False)

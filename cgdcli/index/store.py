@@ -34,8 +34,8 @@ from cgdcli.index.records import (
     text_of,
 )
 from cgdcli.index.rows import check_unit_rows, open_rows, sampled_checksum
-from cgdcli.index.whitening import Projection
 from cgdcli.index.shards import parts_meant
+from cgdcli.index.whitening import Projection
 
 # A writer renames its two files within milliseconds; a pair that stays mixed longer is damage.
 MIXED_PAIR_PATIENCE_SECONDS = 1.0
