@@ -178,7 +178,7 @@ def _what_breaks(total: int, dim: int, walk: float, m: dict[str, float]) -> list
         "What breaks, in this order:",
         "",
         f"1. **Finding.** Every process walks the whole folder: {hours(walk)} each, and a network "
-        "disk answers all of them at once. Sixty-four machines find for as long as they embed. "
+        "disk, slower by itself, answers all of them at once: that bounds how many machines help. "
         "Remedy: fewer processes with more parts each (torchrun, `--parts`), or an index for each "
         "subfolder.",
         f"2. **Exact search** reads all {size / GB:.0f} GB for a query: "
