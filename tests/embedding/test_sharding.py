@@ -1,6 +1,7 @@
 """An index in parts has the rows of the one made at once, to the bit, and grows part by part."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from cli_toys import draw
 from test_refreshing import embedded, rows_by_path  # noqa: F401 - a fixture
 
-from cgdcli.config import CGDConfig, EmbedConfig, Precision, Transform
+from cgdcli.config import CGDConfig, EmbedConfig, Precision, Transform, VectorConfig
 from cgdcli.embedding import EmbedRequest, embed_images
 from cgdcli.embedding.sharding import embed_parts, embed_shard
 from cgdcli.embedding.sharing import embed_request
@@ -223,6 +224,23 @@ def test_precision_auto_is_nothing_for_shards(request_of):
     auto = EmbedConfig(precision=Precision.auto)
     with pytest.raises(ConfigError, match="--precision auto"):
         embed_shard(request_of(config=auto), Shard(0, 2))
+
+
+def test_a_projection_is_learned_on_the_whole_and_so_refused_for_parts(request_of, imgs):
+    config = replace(SMALL, vectors=VectorConfig(whiten=True))
+    for make in (lambda r: embed_parts(r, 2), lambda r: embed_shard(r, Shard(0, 2))):
+        with pytest.raises(ConfigError, match="learns a projection"):
+            make(request_of(config=config))
+    assert times(imgs.parent) == {}
+
+
+def test_parts_in_float16_of_two_views(request_of, imgs, model):
+    config = replace(SMALL, vectors=VectorConfig(flip=True, dtype="float16"))
+    report = embed_parts(request_of(config=config), OF)
+    one = embed_images([imgs], imgs.parent / "one.npy", model=model, config=config)
+    assert same_rows(imgs.parent) and report.vectors == one.vectors != ""
+    with EmbeddingIndex.open(imgs.parent / "feats.npy") as index:
+        assert index.rows.dtype == np.float16 and index.vectors == config.vectors
 
 
 def test_inspect_and_compare_take_parts_as_one_index(cgd, request_of, imgs, model):
