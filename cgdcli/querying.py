@@ -8,10 +8,11 @@ import logging
 from functools import partial
 from pathlib import Path
 
-from cgdcli.config import TORCHVISION, CGDConfig, Device, Precision, is_timm
+from cgdcli.config import TORCHVISION, CGDConfig, Device, EmbedPrecision, EngineName, is_timm
 from cgdcli.engines import Engine
-from cgdcli.engines.choosing import make_engine
-from cgdcli.engines.openvino_engine import cached_engine
+from cgdcli.engines.choosing import make_engine, without_int8
+from cgdcli.engines.openvino_engine import cached_engine, quantized_engine
+from cgdcli.engines.quantized import QuantizedGraph
 from cgdcli.engines.vectors import AtSize, at_size, vector_engine
 from cgdcli.errors import MismatchError
 from cgdcli.index.store import EmbeddingIndex
@@ -34,10 +35,15 @@ def query_engine(
         MismatchError: the model found is another than the one that made the index.
         CheckpointError: it cannot be found.
     """
-    precision = Precision.fp32
-    if index.header is not None and index.header.precision in list(Precision):
-        precision = Precision(index.header.precision)
+    precision = EmbedPrecision.fp32
+    if index.header is not None and index.header.precision in list(EmbedPrecision):
+        precision = EmbedPrecision(index.header.precision)
     project = None if index.projection is None else partial(index.projection.apply, each=True)
+    if precision is EmbedPrecision.int8:
+        engine = _quantized(index, model, device)
+        if engine is not None:
+            return vector_engine(lambda _: engine, index.vectors, engine.config, project)
+        precision = EmbedPrecision.fp32
     if model is None and device in (Device.auto, Device.cpu):
         compiled = _compiled_before(index, precision)
         if compiled is not None:
@@ -92,8 +98,38 @@ def model_of_index(index: EmbeddingIndex, model: Model, runs: Path = Path("runs"
     return network
 
 
+def _quantized(index: EmbeddingIndex, model: Model, device: Device) -> Engine | None:
+    """The engine of the quantized network that the index keeps; it needs no model beside it.
+
+    None where this machine cannot compute it, which is said.
+
+    Raises:
+        IndexFileError: the index has lost it.
+        MismatchError: `model` is another than the one that made the index.
+    """
+    header = index.header
+    assert header is not None
+    why_not = without_int8(EngineName.auto, device)
+    if why_not:
+        logger.warning(
+            "%s is int8, and its queries are computed in fp32, since %s; of a hundred about ten "
+            "find another nearest neighbour",
+            index.path,
+            why_not,
+        )
+        return None
+    if model is not None:
+        model_of_index(index, model)
+    config = CGDConfig.from_dict(header.model["config"])
+    digest = header.calibration or ""
+    compiled = cached_engine(digest, EmbedPrecision.int8, config)
+    if compiled is not None:
+        return compiled
+    return quantized_engine(QuantizedGraph(index.graph()), config)
+
+
 def _compiled_before(
-    index: EmbeddingIndex, precision: Precision
+    index: EmbeddingIndex, precision: EmbedPrecision
 ) -> tuple[CGDConfig, dict[int, Engine]] | None:
     """The network and its engines in the cache, by size, if all of them are there and the index's
     model is a backbone's name or is where it was."""

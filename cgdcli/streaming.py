@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cgdcli.config import CGDConfig
 from cgdcli.engines import Engine, Rows
 from cgdcli.engines.vectors import VectorEngine
 from cgdcli.errors import CheckpointError, DatasetError, ImageError
@@ -112,6 +113,21 @@ def embed_files(
     threads = min(workers or engine.parallel, engine.parallel)
     blocks = batched(enumerate(files), batch_size)
     yield from read_ahead(read_and_embed, blocks, workers=threads, ahead=3 * threads)
+
+
+def read_pixels(
+    files: Sequence[Path], config: CGDConfig, *, workers: int, exact_decode: bool = True
+) -> Pixels:
+    """The readable ones of `files` as a network of `config` wants them: uint8 (N, H, W, 3)."""
+    size = config.transform.image_size
+    at_least = None if exact_decode else enough_to_resize(size)
+
+    def read(file: Path) -> ReadPicture:
+        return _read(0, file, [size], None, at_least)
+
+    found = read_ahead(read, files, workers=worker_count(workers))
+    pixels = [picture.pixels[0] for picture in found if picture.pixels is not None]
+    return np.stack(pixels) if pixels else np.empty((0, size, size, 3), np.uint8)
 
 
 def _embedded(engine: Engine, block: list[ReadPicture], room: int) -> EmbeddedBatch:

@@ -27,7 +27,7 @@ from cgdcli.cli.options import (
     vectors_of,
 )
 from cgdcli.cli.output import Output
-from cgdcli.config import EmbedConfig, Precision, VectorConfig
+from cgdcli.config import EmbedConfig, EmbedPrecision, VectorConfig
 from cgdcli.errors import ConfigError, DatasetError
 from cgdcli.launch import is_launched, rank
 from cgdcli.words import counted
@@ -102,10 +102,11 @@ def embed(
     ] = EmbedConfig.max_megapixels,
     engine: EngineOption = EmbedConfig.engine,
     precision: Annotated[
-        Precision,
+        EmbedPrecision,
         option(
             help="Other than fp32: taken if it finds what fp32 finds on a sample. auto: the "
-            "fastest that does."
+            "fastest that does. int8: OpenVINO on a CPU; calibrated on the pictures by the extra "
+            "int8."
         ),
     ] = EmbedConfig.precision,
     exact_decode: ExactDecodeOption = EmbedConfig.exact_decode,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from cgdcli.config.checks import AUTO, check_choice, check_range
-from cgdcli.config.names import Device, EngineName, Precision, Strict, StrideMode
+from cgdcli.config.names import Device, EmbedPrecision, EngineName, Strict, StrideMode
 from cgdcli.config.network import Transform, check_descriptors
 from cgdcli.config.vectors import VectorConfig
 
@@ -27,14 +27,15 @@ class EmbedConfig:
     device: Device = Device.auto
     max_megapixels: float = 179.0
     engine: EngineName = EngineName.auto
-    precision: Precision = Precision.fp32
+    precision: EmbedPrecision = EmbedPrecision.fp32
     exact_decode: bool = False
     vectors: VectorConfig = field(default_factory=VectorConfig)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "engine", check_choice("engine", self.engine, EngineName))
         object.__setattr__(self, "device", check_choice("device", self.device, Device))
-        object.__setattr__(self, "precision", check_choice("precision", self.precision, Precision))
+        precision = check_choice("precision", self.precision, EmbedPrecision)
+        object.__setattr__(self, "precision", precision)
         check_range("--batch-size", self.batch_size, 0, 100_000)
         check_range("--max-megapixels", self.max_megapixels, 0.001, 1e6)
         check_range("--workers", self.workers, 0, 256)

@@ -109,6 +109,16 @@ class Precision(StrEnum):
     bf16 = "bf16"
 
 
+class EmbedPrecision(StrEnum):
+    """What the layers of the backbone compute in where pictures are embedded; `int8`: what a
+    calibration on some of them lets be (`engines.quantizing`)."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    int8 = "int8"
+
+
 class EngineName(StrEnum):
     """What computes embeddings; `auto`: OpenVINO on a CPU where it is installed, else PyTorch."""
 

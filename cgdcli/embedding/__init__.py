@@ -2,18 +2,14 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
-from cgdcli.config import EmbedConfig, Precision, VectorConfig
+from cgdcli.config import EmbedConfig, VectorConfig
 from cgdcli.datasets.folders import folder_labels, read_label_table
-from cgdcli.embedding.parity import Parity, chosen_precision
+from cgdcli.embedding.engines import Engines
 from cgdcli.embedding.refreshing import refresh
-from cgdcli.engines import Engine
-from cgdcli.engines.choosing import make_engine
-from cgdcli.engines.vectors import AtSize, vector_engine
 from cgdcli.errors import DatasetError, OutputError
 from cgdcli.files import check_output
 from cgdcli.images.decoding import pixel_limit
@@ -66,8 +62,7 @@ class EmbedJob:
         target: the `.npy` of the whole.
         listing: the pictures of all the parts that this process makes.
         names: their labels.
-        make_engine: gives the engine, always the same one.
-        parity: how a reduced precision agreed with fp32.
+        engines: gives the engine, always the same one.
         origins: the absolute sources.
     """
 
@@ -76,9 +71,7 @@ class EmbedJob:
     listing: Listing
     names: list[str | None]
     network: Network
-    make_engine: Callable[[], Engine]
-    precision: Precision
-    parity: Parity | None
+    engines: Engines
     origins: list[str]
 
 
@@ -145,10 +138,12 @@ def prepared(request: EmbedRequest, shards: Sequence[Shard] = ()) -> EmbedJob:
     network = known_network(request.model)
     there = None if request.rebuild else _header_there(target, shards)
     _check_vectors(network, request.config.vectors, len(listing.images), there)
-    made_by = _engine(network, listing, request.config, there)
+    files = [image.file for image in listing.images]
+    engines = Engines(network, request.config, files, target, there, whole=not shards)
+    engines.choose()
     origins = [Path.cwd()] if request.listed else request.sources
     places = sorted(str(absolute_path(path)) for path in origins)
-    return EmbedJob(request, target, listing, names, network, *made_by, places)
+    return EmbedJob(request, target, listing, names, network, engines, places)
 
 
 def make_part(
@@ -168,10 +163,11 @@ def make_part(
             header,
             listing,
             names,
-            job.make_engine,
+            job.engines.chosen,
             asked.config,
             asked.verify,
             on_progress,
+            graph=job.engines.new_graph(),
         )
     return EmbedReport(
         index=target,
@@ -190,7 +186,7 @@ def make_part(
         continued=done.continued,
         excluded=listing.excluded,
         engine=done.engine,
-        precision=job.precision,
+        precision=header.precision,
         times=done.times,
         vectors=str(vectors),
         bytes=target.stat().st_size,
@@ -240,36 +236,6 @@ def _header_there(target: Path, shards: Sequence[Shard]) -> IndexHeader | None:
     return next((found for found in map(header_there, files) if found is not None), None)
 
 
-def _engine(
-    network: Network, listing: Listing, config: EmbedConfig, there: IndexHeader | None
-) -> tuple[Callable[[], Engine], Precision, Parity | None]:
-    """What makes the engine, its precision, and how that agreed with fp32 where it is reduced.
-
-    Args:
-        there: of the index that is refreshed.
-    """
-    before = None
-    if there is not None and there.model["fingerprint"] == network.fingerprint:
-        before = there.precision, there.parity
-
-    @cache
-    def make(precision: Precision) -> Engine:
-        def at(size: int) -> Engine:
-            return make_engine(
-                AtSize(network, size),
-                engine=config.engine,
-                precision=precision,
-                device=config.device,
-            )
-
-        return vector_engine(at, config.vectors, network.config)
-
-    with pixel_limit(config.max_megapixels):
-        files = [image.file for image in listing.images]
-        precision, parity = chosen_precision(make, files, config, before)
-    return lambda: make(precision), precision, parity
-
-
 def _check_vectors(
     network: Network, vectors: VectorConfig, pictures: int, there: IndexHeader | None
 ) -> None:
@@ -301,6 +267,8 @@ def _builder(
         "sources": header.sources,
         "listed": listed,
     }
+    if header.calibration is not None:
+        settings["calibration"] = header.calibration
     if header.vectors:
         settings["vectors"] = str(vectors)
     return IndexBuilder(
@@ -358,6 +326,7 @@ def _header(job: EmbedJob, target: Path, shard: Shard | None) -> IndexHeader:
     """What the index or the part will say of itself; its engine is that of the one there."""
     network, asked, vectors = job.network, job.request, job.request.config.vectors
     there = None if asked.rebuild else header_there(target)
+    parity = job.engines.parity
     described = network.info.to_dict()
     if Path(network.info.source).is_file():
         described["path"] = os.path.abspath(network.info.source)
@@ -366,12 +335,13 @@ def _header(job: EmbedJob, target: Path, shard: Shard | None) -> IndexHeader:
         dim=vectors.stored_dim(network.embedding_dim),
         model=described,
         engine=there.engine if there else "",
-        precision=job.precision.value,
+        precision=job.engines.precision.value,
         blocks=None if vectors.projects else network.blocks,
         sources=job.origins,
         relative_sources=[str(relative_to_index(source, target)) for source in job.origins],
         labels=asked.labels,
-        parity=job.parity.to_dict() if job.parity else None,
+        parity=parity.to_dict() if parity else None,
+        calibration=job.engines.digest(),
         decode="exact" if asked.config.exact_decode else "scaled",
         vectors=vectors.to_dict() if str(vectors) else {},
         part=[shard.part, shard.of] if shard else None,

@@ -13,6 +13,7 @@ import numpy as np
 from cgdcli.config import EmbedConfig
 from cgdcli.embedding.changes import Changes, find_changes
 from cgdcli.engines import Engine, Rows
+from cgdcli.engines.quantized import QuantizedGraph
 from cgdcli.errors import DatasetError, ImageError, OutputError
 from cgdcli.images.decoding import read_image
 from cgdcli.images.finding import FoundImage, Listing
@@ -61,6 +62,7 @@ def refresh(
     config: EmbedConfig,
     verify: bool,
     on_progress: OnProgress | None,
+    graph: QuantizedGraph | None = None,
 ) -> Refreshed:
     """Do it, and give the index its names.
 
@@ -68,6 +70,7 @@ def refresh(
         header: all but what is counted; its engine that of the index there, empty without.
         make_engine: called only if there is something to embed.
         labels: of the pictures of `listing`, in its order.
+        graph: the quantized network that makes the rows, where the index does not hold it yet.
 
     Raises:
         DatasetError: no picture can be read (of a part of an index that is no failure), or a folder
@@ -88,6 +91,8 @@ def refresh(
         )
     with _said_what_is_kept(builder):
         builder.begin()
+        if graph is not None:
+            builder.keep_graph(graph.digest, graph.data)
         builder.remove(sorted(changes.gone))
         builder.describe(changes.described.items())
         embedded, zero_blocks, times = 0, 0, StageTimes()

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cgdcli.config import EmbedConfig, Precision
+from cgdcli.config import EmbedConfig, EmbedPrecision
 from cgdcli.embedding import EmbedJob, EmbedRequest, make_part, prepared
 from cgdcli.errors import ConfigError
 from cgdcli.index.shards import Shard, shards
@@ -36,7 +36,7 @@ def embed_parts(
         CGDError: as `embed_images`.
     """
     started = time.monotonic()
-    check_no_projection(request.config)
+    check_nothing_learned(request.config)
     every = shards(parts)
     job = prepared(request, every)
     reports = made(job, every, on_progress)
@@ -68,20 +68,25 @@ def check_agreeing(config: EmbedConfig) -> None:
         ConfigError: it is `--precision auto`, of which the faster one is taken, as measured; or a
             projection.
     """
-    check_no_projection(config)
-    if config.precision is Precision.auto:
+    check_nothing_learned(config)
+    if config.precision is EmbedPrecision.auto:
         raise ConfigError(
             "--precision auto is measured by each process, and all parts must be of one precision",
             hint="say which: --precision fp32, or bf16",
         )
 
 
-def check_no_projection(config: EmbedConfig) -> None:
+def check_nothing_learned(config: EmbedConfig) -> None:
     """Refuse what is learned on all rows of an index: each part would learn its own.
 
     Raises:
-        ConfigError: it is `--whiten` or `--dim`.
+        ConfigError: it is `--whiten` or `--dim`, or the calibration of int8.
     """
+    if config.precision is EmbedPrecision.int8:
+        raise ConfigError(
+            "--precision int8 is calibrated on pictures of the whole index, and a part has its own",
+            hint="choose another --precision (bf16), or make the index as one",
+        )
     if config.vectors.projects:
         raise ConfigError(
             f"`{config.vectors}` learns a projection on all rows, and a part has only its own",

@@ -2,11 +2,13 @@
 
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from cgdcli.config import Device, EngineName, Precision
+from cgdcli.config import Device, EmbedPrecision, EngineName
 from cgdcli.engines import Engine, Source
-from cgdcli.engines.openvino_engine import is_installed, openvino_engine
+from cgdcli.engines.openvino_engine import is_installed, openvino_engine, quantized_engine
+from cgdcli.engines.quantized import QuantizedGraph
 from cgdcli.errors import CheckpointError, ConfigError
 
 logger = logging.getLogger("cgdcli")
@@ -19,18 +21,30 @@ def make_engine(
     source: Source,
     *,
     engine: EngineName = EngineName.auto,
-    precision: Precision = Precision.fp32,
+    precision: EmbedPrecision = EmbedPrecision.fp32,
     device: Device = Device.auto,
+    quantized: Callable[[], QuantizedGraph] | None = None,
 ) -> Engine:
     """The engine of a network: of `auto`, OpenVINO on a CPU where it is installed.
 
     Args:
-        precision: fp32 or bf16.
+        precision: any but auto.
+        quantized: what gives the network in int8, where that is the precision.
 
     Raises:
-        ConfigError: OpenVINO is asked for and not installed, or for another device than the CPU.
+        ConfigError: OpenVINO is asked for and not installed, or for another device than the CPU;
+            int8, which only OpenVINO computes, where it does not.
         CheckpointError: OpenVINO is asked for and cannot compile the network.
     """
+    if precision is EmbedPrecision.int8:
+        assert quantized is not None
+        why_not = without_int8(engine, device)
+        if why_not:
+            raise ConfigError(
+                f"--precision int8 is computed by OpenVINO on the CPU; {why_not}",
+                hint="choose another --precision (fp32, bf16), or change that",
+            )
+        return quantized_engine(quantized(), source.config)
     wants = engine is EngineName.openvino
     on_cpu = (wants or engine is EngineName.auto) and computes_on_cpu(device)
     if wants and not on_cpu:
@@ -48,6 +62,15 @@ def make_engine(
     from cgdcli.engines.torch_engine import TorchEngine
 
     return TorchEngine(source.model, device, precision)
+
+
+def without_int8(engine: EngineName, device: Device) -> str:
+    """Why int8 cannot be computed, in words; empty where it can."""
+    if engine is EngineName.torch:
+        return "--engine torch is asked for"
+    if not computes_on_cpu(device):
+        return f"--device {device} is another"
+    return "" if is_installed() else "OpenVINO is not installed (pip install 'cgdcli[fast]')"
 
 
 def computes_on_cpu(device: Device) -> bool:

@@ -14,6 +14,7 @@ import queue
 import struct
 import sys
 import threading
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cgdcli.config import CGDConfig, Precision
+from cgdcli.config import CGDConfig, EmbedPrecision
 from cgdcli.engines import Rows, Source
+from cgdcli.engines.quantized import QuantizedGraph
 from cgdcli.errors import CGDError, CheckpointError, ConfigError
 from cgdcli.files import atomic_path
 from cgdcli.launch import cores
@@ -36,7 +38,12 @@ logger = logging.getLogger("cgdcli")
 KEPT = 16
 # A graph computes what PyTorch computes: rows of unit length, 1.4e-7 apart at most (ResNet-18).
 TOLERANCE = 1e-4
-_HINTS = {Precision.fp32: "f32", Precision.bf16: "bf16"}
+# Of int8, what the layers that are not quantized compute in.
+_HINTS = {
+    EmbedPrecision.fp32: "f32",
+    EmbedPrecision.bf16: "bf16",
+    EmbedPrecision.int8: "bf16",
+}
 
 
 class OpenVINOEngine:
@@ -50,7 +57,7 @@ class OpenVINOEngine:
     _alone = threading.Lock()
     _begun = threading.Event()
 
-    def __init__(self, compiled: Any, config: CGDConfig, precision: Precision) -> None:
+    def __init__(self, compiled: Any, config: CGDConfig, precision: EmbedPrecision) -> None:
         self.config, self.precision, self.parallel = config, precision.value, cores()
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(self.parallel):
@@ -80,18 +87,19 @@ def is_installed() -> bool:
 
 
 def cached_engine(
-    fingerprint: str, precision: Precision, config: CGDConfig
+    fingerprint: str, precision: EmbedPrecision, config: CGDConfig
 ) -> OpenVINOEngine | None:
     """The engine of a network that was compiled before, or None. Imports no torch.
 
     Args:
+        fingerprint: of the network; of an int8 one the digest of its graph.
         config: of the network, whose fingerprint covers it.
     """
     if not is_installed():
         return None
     file = _cache_file(fingerprint, precision)
     try:
-        graph = _read(file)
+        graph = read_graph(file)
     except OSError:
         return None
     try:
@@ -105,7 +113,7 @@ def cached_engine(
     return OpenVINOEngine(compiled, config, precision)
 
 
-def openvino_engine(source: Source, precision: Precision) -> OpenVINOEngine:
+def openvino_engine(source: Source, precision: EmbedPrecision) -> OpenVINOEngine:
     """The engine of a network, from the cache where it is there, else compiled and put there.
 
     Imports torch only to compile.
@@ -126,14 +134,36 @@ def openvino_engine(source: Source, precision: Precision) -> OpenVINOEngine:
     compiled = _compiled(source.model, precision)
     engine = OpenVINOEngine(compiled, source.config, precision)
     _check(engine, source.model)
-    try:
-        _write(_cache_file(source.fingerprint, precision), compiled.export_model().getvalue())
-    except (OSError, CGDError) as error:
-        logger.info("the compiled network is not kept for the next time: %s", error)
+    keep_graph(_cache_file(source.fingerprint, precision), compiled.export_model().getvalue())
     return engine
 
 
-def _compiled(model: "CGD", precision: Precision) -> Any:
+def quantized_engine(graph: QuantizedGraph, config: CGDConfig) -> OpenVINOEngine:
+    """The engine of a quantized network, compiled once as the others are. No torch, no NNCF.
+
+    Raises:
+        CheckpointError: OpenVINO cannot compile it.
+    """
+    found = cached_engine(graph.digest, EmbedPrecision.int8, config)
+    if found is not None:
+        return found
+    how = properties(EmbedPrecision.int8)
+    try:
+        compiled = openvino_core().compile_model(graph.opened(openvino_package()), "CPU", how)
+        exported = compiled.export_model().getvalue()
+        # What was compiled may look into the graph's memory as long as it lives, this does not.
+        compiled = openvino_core().import_model(exported, "CPU", how)
+    except Exception as error:  # of another version's operations: RuntimeError, mostly
+        raise CheckpointError(
+            f"OpenVINO cannot compile the quantized {config.backbone}: "
+            f"{str(error).splitlines()[0]}",
+            hint="update it: pip install -U 'cgdcli[fast]'",
+        ) from error
+    keep_graph(_cache_file(graph.digest, EmbedPrecision.int8), exported)
+    return OpenVINOEngine(compiled, config, EmbedPrecision.int8)
+
+
+def _compiled(model: "CGD", precision: EmbedPrecision) -> Any:
     graph = converted(model)
     try:
         return openvino_core().compile_model(graph, "CPU", properties(precision))
@@ -180,7 +210,7 @@ def _cannot(do: str, model: "CGD", error: Exception) -> CheckpointError:
 
 def _check(engine: OpenVINOEngine, model: "CGD") -> None:
     """In float32 the two must agree on noise; a reduced precision is judged on pictures."""
-    if engine.precision != Precision.fp32:
+    if engine.precision != EmbedPrecision.fp32:
         return
     import torch
 
@@ -201,9 +231,7 @@ def openvino_package() -> Any:
     """The package, kept from reporting to its makers: it would at every conversion."""
     if "openvino" not in sys.modules:
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    import openvino
-
-    return openvino
+    return import_module("openvino")
 
 
 def openvino_core() -> Any:
@@ -211,7 +239,7 @@ def openvino_core() -> Any:
     return openvino_package().Core()
 
 
-def properties(precision: Precision) -> dict[str, Any]:
+def properties(precision: EmbedPrecision) -> dict[str, Any]:
     """Of compiling, all said: left to itself OpenVINO takes bf16 where the processor has it."""
     return {
         "INFERENCE_NUM_THREADS": cores(),
@@ -238,7 +266,7 @@ def cache_folder() -> Path:
     return Path(base) / "cgd/engines"
 
 
-def _cache_file(fingerprint: str, precision: Precision) -> Path:
+def _cache_file(fingerprint: str, precision: EmbedPrecision) -> Path:
     name = f"{fingerprint[:32]}-openvino-{_version()}-{precision}-{_processor()}.graph"
     return cache_folder() / name
 
@@ -254,7 +282,7 @@ def _processor() -> str:
     return hashlib.sha256(words.encode()).hexdigest()[:12]
 
 
-def _read(file: Path) -> bytes:
+def read_graph(file: Path) -> bytes:
     """A kept graph: its length and SHA-256, then itself.
 
     Raises:
@@ -266,6 +294,14 @@ def _read(file: Path) -> bytes:
     if len(graph) != length or hashlib.sha256(graph).digest() != data[8:40]:
         raise OSError(f"{file} is damaged")
     return graph
+
+
+def keep_graph(file: Path, graph: bytes) -> None:
+    """Put a graph into the cache; one that cannot be written to is no failure."""
+    try:
+        _write(file, graph)
+    except (OSError, CGDError) as error:
+        logger.info("the compiled network is not kept for the next time: %s", error)
 
 
 def _write(file: Path, graph: bytes) -> None:

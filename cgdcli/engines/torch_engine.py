@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cgdcli.config import Device, Precision
+from cgdcli.config import Device, EmbedPrecision
 from cgdcli.engines import Rows
 from cgdcli.errors import ConfigError
 from cgdcli.model.cgd import CGD
@@ -21,9 +21,12 @@ class TorchEngine:
     parallel = 1  # its own threads share a pass
 
     def __init__(
-        self, model: CGD, device: Device = Device.auto, precision: Precision = Precision.fp32
+        self,
+        model: CGD,
+        device: Device = Device.auto,
+        precision: EmbedPrecision = EmbedPrecision.fp32,
     ) -> None:
-        assert precision is not Precision.auto
+        assert precision in (EmbedPrecision.fp32, EmbedPrecision.bf16)
         self.precision = precision.value
         self.device = torch_device(device)
         self.on_cpu = self.device.type == "cpu"
@@ -35,7 +38,7 @@ class TorchEngine:
 
     def embed(self, pixels: NDArray[np.uint8]) -> Rows:
         """See `engines.Engine`."""
-        reduced = self.precision == Precision.bf16
+        reduced = self.precision == EmbedPrecision.bf16
         with torch.autocast(self.device.type, torch.bfloat16, enabled=reduced):
             rows = self.model.embed(torch.from_numpy(pixels)).cpu().numpy()
         assert rows.dtype == np.float32

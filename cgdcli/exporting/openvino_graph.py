@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cgdcli.config import Precision
+from cgdcli.config import EmbedPrecision
 from cgdcli.engines import Rows
 from cgdcli.engines.openvino_engine import (
     converted,
@@ -53,7 +53,7 @@ class OpenVINOFormat:
             ) from error
 
     def load(self, target: Path) -> Run:
-        compiled = openvino_core().compile_model(target, "CPU", properties(Precision.fp32))
+        compiled = openvino_core().compile_model(target, "CPU", properties(EmbedPrecision.fp32))
 
         def run(pixels: NDArray[np.uint8]) -> Rows:
             return np.array(compiled({INPUT: pixels})[OUTPUT], dtype=np.float32)

@@ -25,6 +25,7 @@ from cgdcli.files import fsync_file, fsync_folder, writer_lock
 from cgdcli.index.places import PICTURES, connected, move_roots, pictures_in, relative_root
 from cgdcli.index.records import (
     COMPACT,
+    GRAPH_SCHEMA,
     PART,
     SCHEMA,
     IndexHeader,
@@ -166,6 +167,13 @@ class IndexBuilder:
             self._stack.callback(self._writer.abandon)
             for identity, absolute in self._database.execute("SELECT id, absolute FROM roots"):
                 self._roots[Path(text_of(absolute))] = identity
+
+    def keep_graph(self, digest: str, data: bytes) -> None:
+        """Keep the quantized network that makes the rows: with them or not at all."""
+        self._open_writer()
+        with self._reported():
+            self._database.execute(GRAPH_SCHEMA)
+            self._database.execute("INSERT OR REPLACE INTO graph VALUES (?, ?)", (digest, data))
 
     def append(self, rows: NDArray[np.float32], pictures: Sequence[Picture]) -> None:
         """Add unit rows (B, dim) and what they are."""
@@ -400,6 +408,18 @@ class IndexBuilder:
                 hint="check the free space and the permissions of that folder; what was done is "
                 "kept, and the same command goes on from there",
             ) from error
+
+
+def unfinished(index: Path) -> tuple[dict[str, Any], Path] | None:
+    """Settings of an index that a writer left unfinished, and its table; None without one."""
+    table = hidden(sidecar(index), PART)
+    if not table.exists():
+        return None
+    with contextlib.suppress(sqlite3.Error, ValueError, KeyError):
+        with _closing(connected(table)) as database:
+            settings = _building(database)["settings"]
+        return (settings, table) if isinstance(settings, dict) else None
+    return None
 
 
 def _building(database: sqlite3.Connection) -> dict[str, Any]:

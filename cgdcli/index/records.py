@@ -18,6 +18,9 @@ CREATE INDEX pictures_by_content ON pictures (sha256);
 CREATE INDEX pictures_by_path ON pictures (path);
 CREATE TABLE skipped (path NOT NULL, reason TEXT NOT NULL);
 """
+# Of an int8 index: the quantized network, which only the pictures of its calibration could make
+# again. Made where there is one.
+GRAPH_SCHEMA = "CREATE TABLE IF NOT EXISTS graph (digest TEXT PRIMARY KEY, data BLOB NOT NULL)"
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class IndexHeader:
         blocks: (letter, first column, end column) of each branch, or None where columns have none.
         decode: `exact`, or `scaled`: large JPEGs at a fraction of their size.
         parity: of a reduced precision, how it agreed with fp32 on a sample of the pictures.
+        calibration: of int8, the digest of the quantized network that made the rows, which the
+            table keeps.
         vectors: `VectorConfig.to_dict()`: of what views the rows were made, and what became of
             them; empty where they are as the network gave them.
         projection: `Projection.to_dict()` of the one in the table, frozen until a rebuild; the
@@ -64,6 +69,7 @@ class IndexHeader:
     complete: bool = True
     format: int = FORMAT
     parity: dict[str, float] | None = None
+    calibration: str | None = None
     decode: str = "exact"
     vectors: dict[str, Any] = field(default_factory=dict)
     projection: dict[str, Any] | None = None

@@ -91,6 +91,11 @@ def _check_made_alike(path: Path, header: IndexHeader, wanted: IndexHeader) -> N
             hint=f"go on with --precision {header.precision}, choose another -o, or add --rebuild "
             "to make all of them anew",
         )
+    if header.calibration != wanted.calibration:
+        raise MismatchError(
+            f"`{path}` was made by an int8 network of another calibration",
+            hint="give the same command again, which takes the index's own; or add --rebuild",
+        )
     _check_vectors(path, header, wanted)
 
 

@@ -6,6 +6,7 @@ may see halves of two generations; a checksum over sampled rows tells, and it tr
 
 import contextlib
 import functools
+import hashlib
 import json
 import os
 import sqlite3
@@ -178,6 +179,11 @@ class EmbeddingIndex:
         rows = self._database.execute("SELECT path, reason FROM skipped ORDER BY rowid")
         return [(text_of(path), reason) for path, reason in rows]
 
+    def graph(self) -> bytes:
+        """The quantized network that made the rows of an int8 index; see `kept_graph`."""
+        assert self.header is not None and self._database is not None
+        return _graph_in(self._database, sidecar(self.path), self.header.calibration or "")
+
     def find_rows(self, file: Path, sha256: str) -> tuple[list[int], bool]:
         """Rows of a picture: by its place, else by its content; and whether the place matched."""
         if self._database is None:
@@ -232,6 +238,30 @@ class EmbeddingIndex:
             )
             for root, path, label, *rest in rows
         ]
+
+
+def kept_graph(table: Path, digest: str) -> bytes:
+    """The quantized network that made the rows of an int8 index, out of its table.
+
+    Raises:
+        IndexFileError: it is not there, or damaged.
+    """
+    with contextlib.closing(sqlite3.connect(os.fsencode(table))) as database:
+        return _graph_in(database, table, digest)
+
+
+def _graph_in(database: sqlite3.Connection, table: Path, digest: str) -> bytes:
+    data = b""
+    with contextlib.suppress(sqlite3.Error):
+        found = database.execute("SELECT data FROM graph WHERE digest = ?", (digest,))
+        data = (found.fetchone() or (b"",))[0]
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise IndexFileError(
+            f"`{table}` should hold the int8 network that made its rows ({digest[:12]}), which is "
+            "gone or damaged",
+            hint="copy the index again, or make it anew: cgd embed ... --rebuild",
+        )
+    return data
 
 
 def open_index(index: EmbeddingIndex | Path | str, root: Path | None = None) -> EmbeddingIndex:

@@ -17,7 +17,7 @@ from cgdcli.config import (
     CGDConfig,
     Dataset,
     EmbedConfig,
-    Precision,
+    EmbedPrecision,
     RowType,
     VectorConfig,
 )
@@ -26,6 +26,7 @@ from cgdcli.datasets.reading import read_evaluation_data
 from cgdcli.datasets.table import ImageTable
 from cgdcli.engines import Engine, Rows
 from cgdcli.engines.choosing import make_engine
+from cgdcli.engines.quantized import QuantizedGraph
 from cgdcli.engines.torch_engine import TorchEngine
 from cgdcli.engines.vectors import AtSize, VectorEngine, average_views, checked_engine
 from cgdcli.errors import ConfigError, DatasetError
@@ -155,10 +156,21 @@ def _of_table(
 def _of_index(index: EmbeddingIndex, config: EmbedConfig) -> Judging:
     network = model_of_index(index, None)
     assert index.header is not None
-    precision = Precision(index.header.precision)
+    precision = EmbedPrecision(index.header.precision)
 
     def make(size: int) -> Engine:
-        return make_engine(AtSize(network, size), precision=precision, device=config.device)
+        if precision is EmbedPrecision.int8 and size != network.config.transform.image_size:
+            raise ConfigError(
+                f"`{index.path}` is int8, calibrated on pictures of "
+                f"{network.config.transform.image_size} pixels, and --scales has them of {size}",
+                hint="leave --scales out, or make the index in another --precision",
+            )
+        return make_engine(
+            AtSize(network, size),
+            precision=precision,
+            device=config.device,
+            quantized=lambda: QuantizedGraph(index.graph()),
+        )
 
     return Judging(
         _labelled(index),

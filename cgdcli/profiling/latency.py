@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from cgdcli.config import Precision, ProfileConfig
+from cgdcli.config import EmbedPrecision, ProfileConfig
 from cgdcli.engines.torch_engine import TorchEngine, torch_device
 from cgdcli.model.cgd import CGD
 from cgdcli.model.lending import lent
@@ -41,7 +41,7 @@ def measure_latency(model: CGD, batch_size: int, config: ProfileConfig) -> Laten
         batch_size=batch_size,
         device=str(device),
         engine=TorchEngine.name,
-        precision=Precision.fp32.value,
+        precision=EmbedPrecision.fp32.value,
         threads=torch.get_num_threads(),
         warmup=config.warmup,
         repeats=config.repeats,

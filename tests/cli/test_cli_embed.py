@@ -468,6 +468,11 @@ def test_a_reduced_precision_end_to_end(embed, imgs):
     check_failure(embed("imgs", "-o", "f.npy"), 4, "bf16", "fp32")
 
 
+def test_int8_where_openvino_is_not(embed, imgs):
+    ran = embed("imgs", "-o", "f.npy", "--precision", "int8")
+    check_failure(ran, 2, "OpenVINO is not installed", "int8")
+
+
 def test_the_summary_of_a_refresh(embed, imgs):
     embed("imgs", "-o", "f.npy")
     assert "nothing was new, changed or gone" in embed("imgs", "-o", "f.npy").err

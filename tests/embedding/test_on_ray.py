@@ -12,7 +12,7 @@ import pytest
 import torch
 from cli_toys import check_failure, picture
 
-from cgdcli.config import EmbedConfig, Precision
+from cgdcli.config import EmbedConfig, EmbedPrecision
 from cgdcli.embedding import EmbedRequest
 from cgdcli.embedding.on_ray import embed_on_ray, release_of_the_dead
 from cgdcli.embedding.sharding import embed_parts
@@ -117,7 +117,9 @@ def test_what_a_worker_refuses_is_refused_here(cluster, folder, tmp_path):
     request = EmbedRequest([tmp_path / "nothing"], tmp_path / "f.npy", folder / "m.safetensors")
     with pytest.raises(DatasetError, match="nothing` does not exist"):
         embed_on_ray(request, 1)
-    auto = EmbedRequest([folder], tmp_path / "f.npy", config=EmbedConfig(precision=Precision.auto))
+    auto = EmbedRequest(
+        [folder], tmp_path / "f.npy", config=EmbedConfig(precision=EmbedPrecision.auto)
+    )
     with pytest.raises(ConfigError, match="--precision auto"):
         embed_on_ray(auto, 2)
 

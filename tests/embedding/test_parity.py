@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from cli_toys import draw
 
-from cgdcli.config import CGDConfig, EmbedConfig, Precision, Transform
+from cgdcli.config import CGDConfig, EmbedConfig, EmbedPrecision, Transform
 from cgdcli.embedding.parity import chosen_precision, compare_rows
 from cgdcli.errors import MismatchError
 from cgdcli.streaming import embed_files
@@ -49,7 +49,7 @@ class Fake:
     config = CGDConfig(transform=Transform(image_size=32))
 
     def __init__(self, precision, noise):
-        self.precision, self.noise = precision, noise if precision is Precision.bf16 else 0.0
+        self.precision, self.noise = precision, noise if precision is EmbedPrecision.bf16 else 0.0
         self.rng = np.random.default_rng(0)
 
     def embed(self, pixels):
@@ -66,54 +66,56 @@ def files(tmp_path):
 
 def choose(files, precision, noise):
     config = EmbedConfig(precision=precision, batch_size=4)
-    return chosen_precision(lambda p: Fake(p, noise), files, config)
+    return chosen_precision(lambda p: Fake(p, noise), files, config, [EmbedPrecision.bf16])
 
 
 def test_fp32_is_taken_unasked(files):
-    precision, parity = choose(files, Precision.fp32, 1e9)
-    assert (precision, parity) == (Precision.fp32, None)
+    precision, parity = choose(files, EmbedPrecision.fp32, 1e9)
+    assert (precision, parity) == (EmbedPrecision.fp32, None)
 
 
 def test_a_precision_that_agrees_is_taken_and_its_figures_are_known(files):
-    precision, parity = choose(files, Precision.bf16, 1e-6)
-    assert precision is Precision.bf16
+    precision, parity = choose(files, EmbedPrecision.bf16, 1e-6)
+    assert precision is EmbedPrecision.bf16
     assert parity.to_dict()["neighbours"] == 1.0 and parity.pictures == 40
 
 
 def test_one_that_does_not_is_refused_with_the_figure_or_left_by_auto(files):
     with pytest.raises(MismatchError, match=r"fp32's for \d+\.\d %") as caught:
-        choose(files, Precision.bf16, 1e3)
+        choose(files, EmbedPrecision.bf16, 1e3)
     assert caught.value.exit_code == 4 and "--precision auto" in caught.value.hint
-    precision, parity = choose(files, Precision.auto, 1e3)
-    assert (precision, parity) == (Precision.fp32, None)
+    precision, parity = choose(files, EmbedPrecision.auto, 1e3)
+    assert (precision, parity) == (EmbedPrecision.fp32, None)
 
 
 def test_what_was_shown_before_is_not_asked_again(files):
     """Of the index that is refreshed; `auto` stays with what it took then."""
-    figures = choose(files, Precision.bf16, 1e-6)[1].to_dict()
+    figures = choose(files, EmbedPrecision.bf16, 1e-6)[1].to_dict()
 
     def again(precision, before):
         config = EmbedConfig(precision=precision, batch_size=4)
-        return chosen_precision(lambda p: Fake(p, 1e3), files, config, before)
+        return chosen_precision(
+            lambda p: Fake(p, 1e3), files, config, [EmbedPrecision.bf16], before
+        )
 
-    for asked in (Precision.bf16, Precision.auto):
+    for asked in (EmbedPrecision.bf16, EmbedPrecision.auto):
         precision, parity = again(asked, ("bf16", figures))
-        assert (precision, parity.to_dict()) == (Precision.bf16, figures)
-    precision, parity = again(Precision.auto, ("fp32", None))
-    assert (precision, parity) == (Precision.fp32, None)
+        assert (precision, parity.to_dict()) == (EmbedPrecision.bf16, figures)
+    precision, parity = again(EmbedPrecision.auto, ("fp32", None))
+    assert (precision, parity) == (EmbedPrecision.fp32, None)
     with pytest.raises(MismatchError, match="does not find"):
-        again(Precision.bf16, ("fp32", None))
+        again(EmbedPrecision.bf16, ("fp32", None))
 
 
 def test_few_pictures_say_nothing(files):
     with pytest.raises(MismatchError, match="too few"):
-        choose(files[:5], Precision.bf16, 0.0)
-    assert choose(files[:5], Precision.auto, 0.0)[0] is Precision.fp32
+        choose(files[:5], EmbedPrecision.bf16, 0.0)
+    assert choose(files[:5], EmbedPrecision.auto, 0.0)[0] is EmbedPrecision.fp32
 
 
 @pytest.mark.parametrize(("workers", "most"), [(0, 3), (1, 1), (2, 2), (9, 3)])
 def test_workers_bound_the_threads_of_an_engine_that_takes_several(files, workers, most):
-    engine, names = Fake(Precision.fp32, 0.0), set()
+    engine, names = Fake(EmbedPrecision.fp32, 0.0), set()
     engine.parallel, real = 3, engine.embed
 
     def embed(pixels):

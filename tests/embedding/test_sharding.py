@@ -9,7 +9,7 @@ import torch
 from cli_toys import draw
 from test_refreshing import embedded, rows_by_path  # noqa: F401 - a fixture
 
-from cgdcli.config import CGDConfig, EmbedConfig, Precision, Transform, VectorConfig
+from cgdcli.config import CGDConfig, EmbedConfig, EmbedPrecision, Transform, VectorConfig
 from cgdcli.embedding import EmbedRequest, embed_images
 from cgdcli.embedding.sharding import embed_parts, embed_shard
 from cgdcli.embedding.sharing import embed_request
@@ -221,9 +221,16 @@ def test_nothing_readable_in_any_part_is_a_failure(request_of, imgs):
 
 
 def test_precision_auto_is_nothing_for_shards(request_of):
-    auto = EmbedConfig(precision=Precision.auto)
+    auto = EmbedConfig(precision=EmbedPrecision.auto)
     with pytest.raises(ConfigError, match="--precision auto"):
         embed_shard(request_of(config=auto), Shard(0, 2))
+
+
+def test_int8_is_calibrated_on_the_whole_and_so_refused_for_parts(request_of):
+    config = replace(SMALL, precision=EmbedPrecision.int8)
+    for make in (lambda r: embed_parts(r, 2), lambda r: embed_shard(r, Shard(0, 2))):
+        with pytest.raises(ConfigError, match="calibrated on pictures of the whole index"):
+            make(request_of(config=config))
 
 
 def test_a_projection_is_learned_on_the_whole_and_so_refused_for_parts(request_of, imgs):
