@@ -229,14 +229,29 @@ def _check(engine: OpenVINOEngine, model: "CGD") -> None:
 
 def openvino_package() -> Any:
     """The package, kept from reporting to its makers: it would at every conversion."""
-    if "openvino" not in sys.modules:
-        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    return import_module("openvino")
+    package = _package_to_run()
+    if not hasattr(package, "convert_model"):
+        package.convert_model = import_module("openvino.tools.ovc").convert_model
+    return package
 
 
 def openvino_core() -> Any:
     """What reads and compiles graphs."""
-    return openvino_package().Core()
+    return _package_to_run().Core()
+
+
+def _package_to_run() -> Any:
+    """The package without its converter, which a compiled graph does not need: half of what
+    importing all of it takes (0.08 s of processor time)."""
+    if "openvino" not in sys.modules:
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+        converter = "openvino.tools.ovc"
+        sys.modules[converter] = None  # type: ignore[assignment]  # as if it were not installed
+        try:
+            import_module("openvino")
+        finally:
+            del sys.modules[converter]
+    return sys.modules["openvino"]
 
 
 def properties(precision: EmbedPrecision) -> dict[str, Any]:
