@@ -36,6 +36,7 @@ def backbone(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_pooled_descriptors_reach_the_reference_figure(backbone, tmp_path):
     """data/README: its pooled S+G descriptors before training, R@1 30.19 and R@8 63.97."""
     target = tmp_path / "pooled.safetensors"

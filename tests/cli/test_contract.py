@@ -301,6 +301,7 @@ def stop_after(running, words, which):
     return "".join(lines)
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on_and_that_works(tmp_path):
     running = start_training(tmp_path, "--epochs", "60", "--name", "my run")
     err = stop_after(running, "epoch 1/60", signal.SIGINT)

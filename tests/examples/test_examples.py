@@ -30,6 +30,7 @@ def quickstart(tmp_path_factory):
     return folder, run("quickstart.py", "made", folder=folder)
 
 
+@pytest.mark.slow
 def test_quickstart_searches_unseen_classes_well_above_chance(quickstart):
     folder, said = quickstart
     recall = float(re.search(r"classes never trained on: R@1 ([\d.]+)", said)[1])
@@ -39,6 +40,7 @@ def test_quickstart_searches_unseen_classes_well_above_chance(quickstart):
     assert np.load(folder / "made/feats.npy").shape == (192, 128)
 
 
+@pytest.mark.slow
 def test_quickstart_touches_no_folder_that_exists(quickstart):
     folder, _ = quickstart
     command = [sys.executable, str(EXAMPLES / "quickstart.py"), "made"]
@@ -47,6 +49,7 @@ def test_quickstart_touches_no_folder_that_exists(quickstart):
     assert "exists" in again.stderr
 
 
+@pytest.mark.slow
 def test_search_folder(quickstart, tmp_path):
     made = quickstart[0] / "made"
     query = next((made / "pictures/test").rglob("*.jpg"))
@@ -56,6 +59,7 @@ def test_search_folder(quickstart, tmp_path):
     assert said.splitlines()[1].startswith("1  1.0000")
 
 
+@pytest.mark.slow
 def test_compare_descriptors(quickstart):
     made = quickstart[0] / "made"
     model = next((made / "runs").iterdir())
