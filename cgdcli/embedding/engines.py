@@ -6,7 +6,8 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from cgdcli.config import EmbedConfig, EmbedPrecision
-from cgdcli.embedding.parity import FEWEST, Parity, chosen_precision, samples
+from cgdcli.embedding.parity import FEWEST, WANTED, Parity, chosen_precision, samples
+from cgdcli.embedding.shown import remember, remembered, sample_key
 from cgdcli.engines import Engine, quantizing
 from cgdcli.engines.choosing import make_engine, without_int8
 from cgdcli.engines.quantized import QuantizedGraph
@@ -72,12 +73,34 @@ class Engines:
                 f"{self.network.config.transform.image_size} pixels, and --scales has others, too",
                 hint="leave --scales out, or choose another --precision",
             )
-        before = None if self.there is None else (self.there.precision, self.there.parity)
         candidates = [EmbedPrecision.bf16, *([EmbedPrecision.int8] if self._tried else [])]
         with pixel_limit(self.config.max_megapixels):
+            key, before = self._key(), self._before()
             self.precision, self.parity = chosen_precision(
-                self.make, self.compared, self.config, candidates, before
+                self.make, self.compared, self.config, candidates, before or self._shown(key)
             )
+        if self.parity is not None and before is None:
+            remember(key, self.parity)
+
+    def _before(self) -> tuple[str, dict[str, float] | None] | None:
+        return None if self.there is None else (self.there.precision, self.there.parity)
+
+    def _shown(self, key: str | None) -> tuple[str, dict[str, float]] | None:
+        """What the precision that is asked for has shown on the same sample, if it was enough."""
+        precision, shown = self.config.precision, remembered(key)
+        if shown is None or shown.neighbours < WANTED[precision]:
+            return None
+        return precision.value, shown.to_dict()
+
+    def _key(self) -> str | None:
+        """Of the sample, for a precision that is asked for; `auto` has to be timed."""
+        if self.there is not None or self.config.precision not in WANTED:
+            return None
+        int8 = self.config.precision is EmbedPrecision.int8
+        if int8 and without_int8(self.config.engine, self.config.device):
+            return None  # which is said when it is made
+        network = self.quantized.digest if int8 else self.network.fingerprint
+        return sample_key(network, self.compared, self.config)
 
     def chosen(self) -> Engine:
         """The engine of the precision that was chosen, always the same one."""

@@ -286,6 +286,11 @@ def _cache_file(fingerprint: str, precision: EmbedPrecision) -> Path:
     return cache_folder() / name
 
 
+def computed_by() -> str:
+    """Version of OpenVINO, if it is there, and kind of processor."""
+    return f"{_version()}-{_processor()}"
+
+
 def _processor() -> str:
     """The kind of processor: a graph is compiled for its instructions."""
     about = Path("/proc/cpuinfo")
