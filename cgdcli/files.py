@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +23,17 @@ OnBytes = Callable[[int, int], None]
 """Called with bytes done and bytes in all."""
 
 _HOST = socket.gethostname()
+
+
+def user_cache() -> Path:
+    """The folder of cgd in what the system has for files that can be made again."""
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local"
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library/Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.path.abspath(base)) / "cgd"
 
 
 def check_output(target: Path, *, force: bool = False, what: str = "output") -> None:

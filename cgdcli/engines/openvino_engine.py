@@ -26,7 +26,7 @@ from cgdcli.config import CGDConfig, EmbedPrecision
 from cgdcli.engines import Rows, Source
 from cgdcli.engines.quantized import QuantizedGraph
 from cgdcli.errors import CGDError, CheckpointError, ConfigError
-from cgdcli.files import atomic_path
+from cgdcli.files import atomic_path, user_cache
 from cgdcli.launch import cores
 
 if TYPE_CHECKING:
@@ -271,14 +271,8 @@ def _version() -> str | None:
 
 
 def cache_folder() -> Path:
-    """Where compiled networks are kept: what the system has for files that can be made again."""
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local"
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library/Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "cgd/engines"
+    """Where compiled networks are kept."""
+    return user_cache() / "engines"
 
 
 def _cache_file(fingerprint: str, precision: EmbedPrecision) -> Path:
