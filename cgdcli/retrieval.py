@@ -13,6 +13,7 @@ from cgdcli.errors import ConfigError, DatasetError, MismatchError
 from cgdcli.index.store import EmbeddingIndex, open_index
 from cgdcli.networks import Model
 from cgdcli.querying import query_engine
+from cgdcli.remote import address_of
 from cgdcli.reports import Hit, QueryHits, SearchReport, SkippedImage
 from cgdcli.streaming import embed_files
 
@@ -86,7 +87,10 @@ def search_images(
 
 
 def display_path(path: Path) -> str:
-    """Relative to the current folder where it lies below it, else absolute."""
+    """Relative to the current folder where it lies below it, else absolute; or its address."""
+    address = address_of(path)
+    if address is not None:
+        return address
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:

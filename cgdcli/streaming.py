@@ -18,6 +18,7 @@ from cgdcli.errors import CheckpointError, DatasetError, ImageError
 from cgdcli.images.cropping import Box
 from cgdcli.images.decoding import Pixels, read_image
 from cgdcli.images.loading import batched, read_ahead, worker_count
+from cgdcli.images.mirror import fetched
 from cgdcli.images.transforms import enough_to_resize, eval_pixels
 from cgdcli.reports import SkippedImage, StageTimes
 from cgdcli.words import counted
@@ -92,6 +93,7 @@ def embed_files(
 
     Raises:
         CheckpointError: the model gives NaN or infinity.
+        DatasetError: an address cannot be reached.
     """
     own = (engine.config.transform.image_size,)
     sizes = engine.sizes if isinstance(engine, VectorEngine) else own
@@ -100,9 +102,10 @@ def embed_files(
     def read(item: tuple[int, Path]) -> ReadPicture:
         return _read(item[0], item[1], sizes, boxes[item[0]] if boxes else None, at_least)
 
+    here = fetched(files)
     room = batch_size if filled else 0
     if engine.parallel == 1:
-        reads = read_ahead(read, enumerate(files), workers=worker_count(workers))
+        reads = read_ahead(read, enumerate(here), workers=worker_count(workers))
         for block in batched(reads, batch_size):
             yield _embedded(engine, block, room)
         return
@@ -111,7 +114,7 @@ def embed_files(
         return _embedded(engine, [read(item) for item in items], room)
 
     threads = min(workers or engine.parallel, engine.parallel)
-    blocks = batched(enumerate(files), batch_size)
+    blocks = batched(enumerate(here), batch_size)
     yield from read_ahead(read_and_embed, blocks, workers=threads, ahead=3 * threads)
 
 
@@ -125,7 +128,7 @@ def read_pixels(
     def read(file: Path) -> ReadPicture:
         return _read(0, file, [size], None, at_least)
 
-    found = read_ahead(read, files, workers=worker_count(workers))
+    found = read_ahead(read, fetched(files), workers=worker_count(workers))
     pixels = [picture.pixels[0] for picture in found if picture.pixels is not None]
     return np.stack(pixels) if pixels else np.empty((0, size, size, 3), np.uint8)
 

@@ -16,6 +16,7 @@ FLOORS = {
     "reports": 0,
     "files": 0,
     "launch": 0,
+    "remote": 0,
     "model": 1,
     "images": 2,
     "datasets": 2,
@@ -41,7 +42,18 @@ FLOORS = {
 # A run's folder holds its page, whoever started the run: the one job that renders what it made.
 UPWARD = {("cgdcli.judging.report", "cgdcli.views.run_page")}
 # Nothing here may load torch: floor 0, pictures, headers, the index and the views.
-NO_TORCH = {"words", "errors", "config", "reports", "files", "images", "datasets", "index", "views"}
+NO_TORCH = {
+    "words",
+    "errors",
+    "config",
+    "reports",
+    "files",
+    "remote",
+    "images",
+    "datasets",
+    "index",
+    "views",
+}
 NO_TORCH_FILES = {
     "weights/header.py",
     "weights/sources.py",

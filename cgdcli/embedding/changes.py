@@ -7,8 +7,10 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cgdcli.images.finding import Listing
+from cgdcli.images.finding import FoundImage, Listing
+from cgdcli.images.mirror import fetch
 from cgdcli.index.records import Picture
+from cgdcli.remote import shown
 
 _BYTES_AT_ONCE = 1 << 20
 
@@ -73,7 +75,7 @@ def find_changes(
         seen.add(place)
         image = listing.images[place]
         here = replace(picture, root=image.root, path=image.path, label=labels[place])
-        now = _as_it_is(here, verify=verify)
+        now = _as_it_is(here, image, verify=verify)
         if now is None:
             changes.gone.add(row)
             changes.todo.append(place)
@@ -81,15 +83,19 @@ def find_changes(
         elif now != picture:
             changes.described[row] = now
             changes.relabelled += now.label != picture.label
-    new = [p for path, p in place_of.items() if p not in seen and path not in done]
+    new = [p for path, p in place_of.items() if p not in seen and shown(path) not in done]
     changes.todo += _without_renamed(new, listing, labels, lost, changes)
     changes.todo.sort()
     return changes
 
 
-def _as_it_is(picture: Picture, *, verify: bool) -> Picture | None:
+def _as_it_is(picture: Picture, image: FoundImage, *, verify: bool) -> Picture | None:
     """The picture with the size and time that its file has now; None if its content is another."""
-    file = picture.root / picture.path
+    file = image.file
+    if image.facts is not None:
+        if not verify:
+            return picture if image.facts == (picture.size, picture.mtime_ns) else None
+        fetch(file)
     try:
         status = file.stat()
         same = (status.st_size, status.st_mtime_ns) == (picture.size, picture.mtime_ns)

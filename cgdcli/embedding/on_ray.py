@@ -23,6 +23,7 @@ from cgdcli.errors import CGDError, ConfigError, OutputError
 from cgdcli.files import lock_of
 from cgdcli.index.shards import Shard, check_layout, numbers_of_parts, shards
 from cgdcli.networks import known_network
+from cgdcli.remote import address_of, shown
 from cgdcli.reports import EmbedReport
 from cgdcli.words import counted
 
@@ -48,11 +49,18 @@ def embed_on_ray(
             that runs here, else `local`.
 
     Raises:
-        ConfigError: Ray is not installed, no cluster is at that address, or `--precision auto`.
+        ConfigError: Ray is not installed, no cluster is at that address, `--precision auto`, or
+            pictures or index are at an address of their own (s3://).
         OutputError: a part could not be made by any worker.
         CGDError: as `embed_images`.
     """
     started = time.monotonic()
+    remote = [shown(path) for path in (*request.sources, request.output) if address_of(path)]
+    if remote:
+        raise ConfigError(
+            f"--ray: `{remote[0]}` is an address, and workers read and write a disk that all see",
+            hint="make parts of it by jobs that need not know each other: --shard 0/16 ...",
+        )
     check_agreeing(request.config)
     target = checked_output(request.output)
     # The model is chosen here: $CGD_MODEL and the newest run may be others on other machines.

@@ -17,8 +17,10 @@ from cgdcli.engines.quantized import QuantizedGraph
 from cgdcli.errors import DatasetError, ImageError, OutputError
 from cgdcli.images.decoding import read_image
 from cgdcli.images.finding import FoundImage, Listing
+from cgdcli.images.mirror import fetch
 from cgdcli.index.builder import IndexBuilder
 from cgdcli.index.records import IndexHeader, Picture
+from cgdcli.remote import shown
 from cgdcli.reports import SkippedImage, StageTimes
 from cgdcli.streaming import EmbeddedBatch, OnProgress, ReadPicture, embed_files, nothing_readable
 from cgdcli.words import counted
@@ -168,7 +170,7 @@ def _embed(
             embedded += len(batch.rows)
         for picture in batch.skipped:
             skipped += 1
-            builder.skip(str(picture.file), picture.reason)
+            builder.skip(shown(picture.file), picture.reason)
         builder.commit()
         times += batch.times() + StageTimes(write=time.perf_counter() - started)
         if on_progress:
@@ -195,7 +197,7 @@ def _check_there(skipped: Sequence[ReadPicture], images: Sequence[FoundImage]) -
         except OSError as error:
             reason = os.strerror(error.errno or errno.EIO)
         raise DatasetError(
-            f"the folder `{root}` was there at the start and is gone now ({reason}); "
+            f"the folder `{shown(root)}` was there at the start and is gone now ({reason}); "
             f"nothing is taken from the index for it",
             hint="once it is back, the same command goes on from where it stopped",
         )
@@ -207,7 +209,7 @@ def _nothing_to_do(changes: Changes, before: Sequence[tuple[str, str]], listing:
     if changes.gone or changes.described:
         return False
     unreadable = {path for path, _ in before}
-    expected = {str(listing.images[place].file) for place in changes.todo} | {*listing.unreadable}
+    expected = {shown(listing.images[place].file) for place in changes.todo} | {*listing.unreadable}
     return expected == unreadable and not any(
         _can_be_read(listing.images[place]) for place in changes.todo
     )
@@ -215,7 +217,7 @@ def _nothing_to_do(changes: Changes, before: Sequence[tuple[str, str]], listing:
 
 def _can_be_read(image: FoundImage) -> bool:
     try:
-        read_image(image.file)
+        read_image(fetch(image.file))
     except ImageError:
         return False
     return True

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cgdcli.errors import DatasetError
+from cgdcli.images.mirror import Facts, list_remote
+from cgdcli.remote import address_of, shown
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"}
@@ -21,10 +23,15 @@ Keep = Callable[[str], bool]
 
 @dataclass(frozen=True)
 class FoundImage:
-    """A picture: `path` is relative to `root`, an absolute folder."""
+    """A picture: `path` is relative to `root`, an absolute folder.
+
+    Attributes:
+        facts: of one at an address, whose copy need not be here: its size and stamp as listed.
+    """
 
     root: Path
     path: str
+    facts: Facts | None = None
 
     @property
     def file(self) -> Path:
@@ -68,7 +75,8 @@ def find_images(
 
     Hidden files and folders (a leading dot, also macOS's `._x.jpg`) are left out, links are
     followed, a loop of links is walked once. The root of a file is its folder, that of a pattern
-    (`imgs/**/*.jpg`, of `glob`) the folder before its first wildcard.
+    (`imgs/**/*.jpg`, of `glob`) the folder before its first wildcard. Of the place of an address
+    (`remote.place_of`) what is listed there; copies are made when they are wanted.
 
     Args:
         exclude: patterns (`fnmatch`) of pictures to leave out: with a `/` for the path below the
@@ -94,7 +102,14 @@ def find_images(
         unreadable[str(absolute_path(Path(error.filename)))] = str(error.strerror)
 
     for source in given:
-        root, files = _files_of(source, note)
+        facts: dict[str, Facts] = {}
+        if address_of(source) is None:
+            root, files = _files_of(source, note)
+        else:
+            there = list_remote(source)
+            root, facts = there.root, there.facts
+            files = (root / name for name in facts)
+            unreadable |= there.unnamed
         absolute = absolute_path(root)
         for file in files:
             relative = os.path.relpath(file, root)
@@ -104,7 +119,7 @@ def find_images(
             elif is_excluded(relative, exclude):
                 excluded.add(place)
             else:
-                gathered.add(place, absolute, relative)
+                gathered.add(place, absolute, relative, facts.get(relative))
     return gathered.listing(len(passed_over), unreadable, len(excluded))
 
 
@@ -118,6 +133,11 @@ def list_images(
     excluded: set[str] = set()
     for file in files:
         absolute = absolute_path(file)
+        if address_of(absolute) is not None:
+            raise DatasetError(
+                f"a list of pictures names `{shown(absolute)}`; it takes files of a disk",
+                hint="name addresses, or a folder of them, as IMAGES",
+            )
         root = base if absolute.is_relative_to(base) else absolute.parent
         relative = os.path.relpath(absolute, root)
         if is_excluded(relative, exclude):
@@ -141,11 +161,11 @@ class _Gathered:
         self.left: set[bytes] = set()
         self.folders: dict[Path, set[str]] = {}
 
-    def add(self, place: str, root: Path, relative: str) -> None:
+    def add(self, place: str, root: Path, relative: str, facts: Facts | None = None) -> None:
         if place in self.images or (self.left and _short(place) in self.left):
             return
         self.found += 1
-        image = FoundImage(root, relative)
+        image = FoundImage(root, relative, facts)
         self.folders.setdefault(root, set()).add(image.folder)
         if self.keep is None or self.keep(relative):
             self.images[place] = image

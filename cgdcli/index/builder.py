@@ -33,6 +33,8 @@ from cgdcli.index.records import (
     blob_or_text,
     done_table,
     hidden,
+    root_of,
+    root_text,
     sidecar,
     text_of,
 )
@@ -166,7 +168,7 @@ class IndexBuilder:
             self._writer = RowWriter(self._rows_file, dim, self._on_disk, dtype)
             self._stack.callback(self._writer.abandon)
             for identity, absolute in self._database.execute("SELECT id, absolute FROM roots"):
-                self._roots[Path(text_of(absolute))] = identity
+                self._roots[root_of(absolute)] = identity
 
     def keep_graph(self, digest: str, data: bytes) -> None:
         """Keep the quantized network that makes the rows: with them or not at all."""
@@ -369,7 +371,7 @@ class IndexBuilder:
             self._roots[root] = max(self._roots.values(), default=-1) + 1
             self._database.execute(
                 "INSERT INTO roots VALUES (?, ?, ?)",
-                (self._roots[root], relative_root(root, self.path), blob_or_text(str(root))),
+                (self._roots[root], relative_root(root, self.path), root_text(root)),
             )
         return self._roots[root]
 

@@ -6,7 +6,14 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from cgdcli.index.records import Picture, blob_or_text, relative_to_index, text_of
+from cgdcli.index.records import (
+    Picture,
+    blob_or_text,
+    relative_to_index,
+    root_of,
+    root_text,
+    text_of,
+)
 
 PICTURES = "SELECT row, root, path, label, size, mtime_ns, sha256 FROM pictures ORDER BY row"
 
@@ -30,7 +37,7 @@ def pictures_in(table: Path, index: Path) -> Iterator[tuple[int, Picture]]:
 
 def root_now(relative: str | bytes | None, absolute: str | bytes, index: Path) -> Path:
     """Where the pictures of an index are: where they were, or, if that is gone, beside it."""
-    there = Path(text_of(absolute))
+    there = root_of(absolute)
     if relative is None or there.exists():
         return there
     beside = Path(os.path.abspath(index.parent / text_of(relative)))
@@ -44,7 +51,7 @@ def move_roots(database: sqlite3.Connection, index: Path) -> None:
         now = root_now(relative, absolute, index)
         database.execute(
             "UPDATE roots SET absolute = ?, relative = ? WHERE id = ?",
-            (blob_or_text(str(now)), relative_root(now, index), identity),
+            (root_text(now), relative_root(now, index), identity),
         )
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cgdcli.remote import address_of, place_of, shown
+
 FORMAT = 1
 # Endings of the names that files have before they are finished.
 PART, COMPACT, DONE = "part", "compact", "done"
@@ -92,7 +94,9 @@ def index_path(path: Path) -> Path:
 
 
 def relative_to_index(path: Path | str, index: Path) -> str | None:
-    """`path` from the index's folder; None where there is no way (another drive)."""
+    """`path` from the index's folder; None where there is no way (another drive, an address)."""
+    if any(map(address_of, (place_of(path), index))):
+        return None
     try:
         return os.path.relpath(path, Path(os.path.abspath(index)).parent)
     except ValueError:
@@ -121,6 +125,16 @@ def blob_or_text(path: str) -> str | bytes:
     except UnicodeEncodeError:
         return os.fsencode(path)
     return path
+
+
+def root_text(root: Path) -> str | bytes:
+    """A root as the table keeps it: an address for its place on this machine."""
+    return blob_or_text(shown(root))
+
+
+def root_of(text: str | bytes) -> Path:
+    """A root as `root_text` wrote it, perhaps on another machine."""
+    return place_of(text_of(text))
 
 
 def text_of(path: str | bytes) -> str:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cgdcli.remote import shown
+
 
 class Report:
     """Base of the results; `to_dict` is their JSON form."""
@@ -22,7 +24,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if isinstance(value, Path):
-        return str(value)
+        return shown(value)
     return value
 
 

@@ -10,6 +10,8 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from cgdcli.errors import ImageError
 from cgdcli.files import atomic_path
 from cgdcli.images.decoding import read_image
+from cgdcli.images.mirror import fetch
+from cgdcli.remote import place_of
 from cgdcli.reports import Hit, QueryHits
 
 TILE, GAP, CAPTION, BORDER = 176, 14, 40, 5
@@ -104,7 +106,7 @@ def _draw_tile(
     try:
         if path is None:
             raise ImageError("no picture is known")
-        picture = ImageOps.contain(read_image(Path(path))[0], (TILE, TILE))
+        picture = ImageOps.contain(read_image(fetch(place_of(path)))[0], (TILE, TILE))
         corner = ((TILE - picture.width) // 2, (TILE - picture.height) // 2)
         sheet.paste(picture, (inside[0] + corner[0], inside[1] + corner[1]))
     except ImageError:

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cgdcli.index.shards import part_named
+from cgdcli.remote import shown
 from cgdcli.reports import (
     EmbedReport,
     EpochReport,
@@ -189,7 +190,8 @@ def embed_lines(report: EmbedReport) -> list[str]:
     rate = f" ({how})" if report.embedded else ""
     in_parts = f" in {counted(report.parts, 'part')}" if report.parts else ""
     lines = [
-        f"{report.index}{in_parts}: {counted(report.rows, 'row')} of {report.embedding_dim}, "
+        f"{shown(report.index)}{in_parts}: "
+        f"{counted(report.rows, 'row')} of {report.embedding_dim}, "
         f"{bytes_text(report.bytes)}, {counted(report.labels, 'label')}, "
         f"in {duration(report.seconds)}{rate}"
     ]
@@ -207,9 +209,9 @@ def embed_lines(report: EmbedReport) -> list[str]:
         lines.append(f"skipped {counted(len(report.skipped), 'picture')} that could not be read:")
         lines += [f"  {s.path}: {s.reason}" for s in report.skipped[:20]]
         if len(report.skipped) > 20:
-            lines.append(f"  ... all of them: cgd inspect {report.index} --skipped")
+            lines.append(f"  ... all of them: cgd inspect {shown(report.index)} --skipped")
     named = part_named(report.index)
     whole = report.index if named is None else named[0]
     others = f"the other parts of {named[1].of}, then " if named and named[1].of > 1 else ""
-    lines.append(f"next: {others}cgd search PICTURE --index {shlex.quote(str(whole))}")
+    lines.append(f"next: {others}cgd search PICTURE --index {shlex.quote(shown(whole))}")
     return lines
