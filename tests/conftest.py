@@ -3,6 +3,7 @@ import os
 import shutil
 import sys
 import tempfile
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,6 +109,32 @@ def in_toy(toy, monkeypatch):
     """The toy, with its folder as the current one; to be read only."""
     monkeypatch.chdir(toy.folder)
     return toy
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """The address of a real server, in a thread."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server, monkeypatch, tmp_path):
+    """An empty bucket, this process's environment for it, and an empty cache."""
+    from bucket import KEYS, Bucket
+    from s3fs import S3FileSystem
+
+    S3FileSystem.clear_instance_cache()
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return Bucket(s3_server, f"b{uuid.uuid4().hex[:12]}")
 
 
 @pytest.fixture(scope="session")

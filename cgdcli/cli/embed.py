@@ -34,12 +34,16 @@ from cgdcli.words import counted
 
 
 def embed(
-    output: Annotated[Path, option("--output", "-o", help="The index: feats.npy (+ .sqlite).")],
+    output: Annotated[
+        Path,
+        option("--output", "-o", help="The index: feats.npy (+ .sqlite), be it at an address."),
+    ],
     images: Annotated[
         list[Path] | None,
         argument(
             metavar="IMAGES",
-            help="Pictures, folders (read recursively), or patterns in quotes: 'imgs/**/*.jpg'.",
+            help="Pictures, folders (read recursively), patterns in quotes: 'imgs/**/*.jpg', or "
+            "addresses: s3://bucket/folder (extra `cloud`).",
         ),
     ] = None,
     files_from: Annotated[

@@ -23,7 +23,9 @@ from cgdcli.reports import QueryHits
 
 def search(
     queries: Annotated[list[str], argument(metavar="QUERY", help="Pictures, or row:N.")],
-    index: Annotated[Path, option("--index", help="The index: feats.npy.")],
+    index: Annotated[
+        Path, option("--index", help="The index: feats.npy, be it s3://bucket/feats.npy.")
+    ],
     top_k: Annotated[int, option("--top-k", "-k", min=1, help="Hits a query.")] = 10,
     model: IndexModelOption = None,
     exclude_self: Annotated[

@@ -16,10 +16,12 @@ from cgdcli.images.decoding import pixel_limit
 from cgdcli.images.finding import Listing, absolute_path, find_images, list_images
 from cgdcli.index.builder import IndexBuilder
 from cgdcli.index.records import IndexHeader, index_path, relative_to_index
+from cgdcli.index.remote import fetch_target, send_index
 from cgdcli.index.replacing import check_replaceable, header_there
 from cgdcli.index.shards import Shard, check_layout, part_of
 from cgdcli.index.whitening import check_enough
 from cgdcli.networks import Model, Network, known_network
+from cgdcli.remote import address_of, place_of, shown
 from cgdcli.reports import EmbedReport
 from cgdcli.streaming import OnProgress
 
@@ -31,8 +33,9 @@ class EmbedRequest:
     """What is asked for.
 
     Attributes:
-        sources: pictures, folders, or patterns such as `imgs/**/*.jpg`.
-        output: the `.npy`; of an index in parts the name of the whole.
+        sources: pictures, folders, or patterns such as `imgs/**/*.jpg`; or addresses such as
+            `s3://bucket/folder`, which become the places of their copies (`remote`).
+        output: the `.npy`, be it at an address; of an index in parts the name of the whole.
         model: a `CGD`, or what `weights.loading.load_model` takes.
         listed: `sources` are pictures, whatever they are called; what is no longer among them when
             the index is refreshed leaves it.
@@ -52,6 +55,11 @@ class EmbedRequest:
     verify: bool = False
     rebuild: bool = False
     config: EmbedConfig = EmbedConfig()  # noqa: RUF009 - frozen
+
+    def __post_init__(self) -> None:
+        # Addresses become places once, before anything asks a disk for them.
+        object.__setattr__(self, "sources", [place_of(source) for source in self.sources])
+        object.__setattr__(self, "output", place_of(self.output))
 
 
 @dataclass(frozen=True)
@@ -103,8 +111,8 @@ def embed_images(
     """
     given = [sources] if isinstance(sources, (str, Path)) else sources
     request = EmbedRequest(
-        [Path(source) for source in given],
-        Path(output),
+        [place_of(source) for source in given],
+        place_of(output),
         model=model,
         listed=listed,
         labels=labels,
@@ -134,6 +142,9 @@ def prepared(request: EmbedRequest, shards: Sequence[Shard] = ()) -> EmbedJob:
     """
     target = checked_output(request.output)
     check_layout(target, shards)
+    if address_of(target) is not None:
+        for npy in [shard.path(target) for shard in shards] or [target]:
+            fetch_target(npy, rebuild=request.rebuild)
     listing, names = _found(request, shards)
     network = known_network(request.model)
     there = None if request.rebuild else _header_there(target, shards)
@@ -142,7 +153,7 @@ def prepared(request: EmbedRequest, shards: Sequence[Shard] = ()) -> EmbedJob:
     engines = Engines(network, request.config, files, target, there, whole=not shards)
     engines.choose()
     origins = [Path.cwd()] if request.listed else request.sources
-    places = sorted(str(absolute_path(path)) for path in origins)
+    places = sorted(shown(absolute_path(path)) for path in origins)
     return EmbedJob(request, target, listing, names, network, engines, places)
 
 
@@ -169,6 +180,8 @@ def make_part(
             on_progress,
             graph=job.engines.new_graph(),
         )
+    if address_of(target) is not None:
+        send_index(target)
     return EmbedReport(
         index=target,
         rows=done.rows,
@@ -287,6 +300,8 @@ def checked_output(output: Path) -> Path:
     Raises:
         OutputError: another suffix, a folder, or a folder that is missing or not writable.
     """
+    if address_of(output) is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
     target = index_path(output) if not output.is_dir() else output
     if target.suffix != ".npy" and not target.is_dir():
         raise OutputError(
@@ -306,7 +321,7 @@ def _check_found(paths: Sequence[Path], listing: Listing) -> None:
             hint="one file a line, or with -0 one after each NUL: find imgs -print0 | cgd embed "
             "--files-from - -0 -o feats.npy",
         )
-    where = ", ".join(f"`{path}`" for path in paths[:5])
+    where = ", ".join(f"`{shown(path)}`" for path in paths[:5])
     empty = f"no picture among {listing.passed_over} files" if listing.passed_over else "no files"
     raise DatasetError(
         f"{where}: {empty}; at least one picture (.jpg, .png, .webp ...) is wanted",
@@ -338,7 +353,7 @@ def _header(job: EmbedJob, target: Path, shard: Shard | None) -> IndexHeader:
         precision=job.engines.precision.value,
         blocks=None if vectors.projects else network.blocks,
         sources=job.origins,
-        relative_sources=[str(relative_to_index(source, target)) for source in job.origins],
+        relative_sources=[relative_to_index(source, target) or source for source in job.origins],
         labels=asked.labels,
         parity=parity.to_dict() if parity else None,
         calibration=job.engines.digest(),

@@ -31,12 +31,15 @@ from cgdcli.index.records import (
     blob_or_text,
     done_table,
     index_path,
+    root_of,
+    root_text,
     sidecar,
     text_of,
 )
 from cgdcli.index.rows import check_unit_rows, open_rows, sampled_checksum
 from cgdcli.index.shards import parts_meant
 from cgdcli.index.whitening import Projection
+from cgdcli.remote import address_of, place_of
 
 # A writer renames its two files within milliseconds; a pair that stays mixed longer is damage.
 MIXED_PAIR_PATIENCE_SECONDS = 1.0
@@ -57,7 +60,8 @@ class EmbeddingIndex:
         """Open `feats.npy`, with its `feats.sqlite` where there is one, and check the pair.
 
         Where the index is in parts, all of them are opened as one: by the name of the whole, by
-        that of any part, or by a pattern (`index.parts`).
+        that of any part, or by a pattern (`index.parts`). Of one at an address (s3://bucket/feats.npy)
+        the copy here is opened, brought up to date before.
 
         Args:
             root: a folder to look for the pictures in first.
@@ -66,7 +70,12 @@ class EmbeddingIndex:
             IndexFileError: missing or damaged, NaN, rows that are not unit.
             MismatchError: the two files are not of one index, or the parts are not.
         """
-        meant = parts_meant(Path(path))
+        path = place_of(path)
+        if address_of(path) is not None:
+            from cgdcli.index.remote import fetch_index  # which stands on this module
+
+            path = fetch_index(path)
+        meant = parts_meant(path)
         if meant is None:
             return cls.open_one(path, root=root)
         from cgdcli.index.parts import PartedIndex  # which stands on this module
@@ -203,7 +212,7 @@ class EmbeddingIndex:
         if picture is None or self._database is None:
             return None
         (relative,) = self._database.execute(
-            "SELECT relative FROM roots WHERE absolute = ?", (blob_or_text(str(picture.root)),)
+            "SELECT relative FROM roots WHERE absolute = ?", (root_text(picture.root),)
         ).fetchone()
         beside = self.path.parent / text_of(relative) if relative else None
         bases = [self.root, beside, picture.root]
@@ -217,7 +226,7 @@ class EmbeddingIndex:
         rows = []
         for identity, absolute in self._database.execute("SELECT id, absolute FROM roots"):
             with contextlib.suppress(ValueError):
-                relative = Path(os.path.abspath(file)).relative_to(text_of(absolute))
+                relative = Path(os.path.abspath(file)).relative_to(root_of(absolute))
                 rows += self._database.execute(
                     "SELECT row FROM pictures WHERE root = ? AND path = ?",
                     (identity, blob_or_text(str(relative))),
@@ -233,9 +242,7 @@ class EmbeddingIndex:
             values,
         )
         return [
-            Picture(
-                Path(text_of(root)), text_of(path), None if label is None else text_of(label), *rest
-            )
+            Picture(root_of(root), text_of(path), None if label is None else text_of(label), *rest)
             for root, path, label, *rest in rows
         ]
 

@@ -4,11 +4,13 @@ from pathlib import Path
 
 from cgdcli.errors import CheckpointError, ConfigError
 from cgdcli.index.records import index_path, sidecar
+from cgdcli.index.remote import fetch_index
 from cgdcli.index.shards import parts_meant
 from cgdcli.inspection.anomalies import Scan, notes_on_values, tensor_anomalies
 from cgdcli.inspection.indexes import inspect_index
 from cgdcli.inspection.pictures import OnChecked
 from cgdcli.inspection.weights import PROFILER, OpenedWeights, key_groups, open_weights
+from cgdcli.remote import address_of, place_of
 from cgdcli.reports.inspection import InspectReport
 
 
@@ -62,6 +64,9 @@ def find_file(path: Path) -> Path:
     Raises:
         CheckpointError: there is none.
     """
+    path = place_of(path)
+    if address_of(path) is not None:
+        return fetch_index(path)
     if path.is_dir():
         from cgdcli.weights.sources import run_checkpoint
 

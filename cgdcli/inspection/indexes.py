@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cgdcli.errors import CGDError, IndexFileError
 from cgdcli.index.parted_rows import PartedRows
 from cgdcli.index.parts import PartedIndex
-from cgdcli.index.records import IndexHeader, Picture, index_path, sidecar, text_of
+from cgdcli.index.records import IndexHeader, Picture, index_path, root_of, sidecar, text_of
 from cgdcli.index.rows import open_rows
 from cgdcli.index.store import EmbeddingIndex, read_index_header
 from cgdcli.inspection.pictures import (
@@ -46,7 +46,7 @@ class IndexTable:
         )
         for root, path, label, *rest in found:
             named = None if label is None else text_of(label)
-            yield Picture(Path(text_of(root)), text_of(path), named, *rest)
+            yield Picture(root_of(root), text_of(path), named, *rest)
 
     def count(self) -> int:
         """How many pictures it describes."""
@@ -62,8 +62,8 @@ class IndexTable:
         found = {}
         for absolute, relative in self.database.execute("SELECT absolute, relative FROM roots"):
             beside = self.path.parent / text_of(relative) if relative else None
-            places = (root, beside, Path(text_of(absolute)))
-            found[text_of(absolute)] = tuple(
+            places = (root, beside, root_of(absolute))
+            found[str(root_of(absolute))] = tuple(
                 Path(os.path.abspath(place)) for place in places if place is not None
             )
         return found

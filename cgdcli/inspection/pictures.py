@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cgdcli.errors import CheckpointError
+from cgdcli.images.mirror import RemoteListing, fetch, list_remote
 from cgdcli.index.records import IndexHeader, Picture
 from cgdcli.inspection.rows import shown
+from cgdcli.remote import address_of
+from cgdcli.remote import shown as path_shown
 from cgdcli.reports.inspection import Anomaly
 from cgdcli.weights.header import read_header
 from cgdcli.words import counted
@@ -62,12 +65,16 @@ def check_pictures(
         name: [] for name in ("gone", "changed", "touched", "unlabelled")
     }
     sha256: list[str | None] = []
+    there: dict[Path, RemoteListing] = {}
     for done, picture in enumerate(pictures, start=1):
-        status, file = _look(picture, bases.get(str(picture.root), (picture.root,)), verify)
+        if address_of(picture.root) is not None:
+            status, file = _look_there(picture, there, verify)
+        else:
+            status, file = _look(picture, bases.get(str(picture.root), (picture.root,)), verify)
         if status:
-            found[status].append(str(file))
+            found[status].append(path_shown(file))
         if picture.label is None:
-            found["unlabelled"].append(str(file))
+            found["unlabelled"].append(path_shown(file))
         else:
             labels.add(picture.label)
         sha256.append(picture.sha256)
@@ -159,6 +166,21 @@ def _look(picture: Picture, bases: tuple[Path, ...], verify: bool) -> tuple[str 
         if stat.S_ISREG(state.st_mode):
             return _judge(picture, file, state, verify), file
     return "gone", bases[-1] / picture.path
+
+
+def _look_there(
+    picture: Picture, there: dict[Path, RemoteListing], verify: bool
+) -> tuple[str | None, Path]:
+    """The same of a picture at an address, whose folder is listed once."""
+    file = picture.root / picture.path
+    if picture.root not in there:
+        there[picture.root] = list_remote(picture.root)
+    facts = there[picture.root].facts.get(picture.path)
+    if facts is None:
+        return "gone", file
+    if verify and picture.sha256 is not None:
+        return ("changed" if _sha256(fetch(file)) != picture.sha256 else None), file
+    return ("changed" if facts != (picture.size, picture.mtime_ns) else None), file
 
 
 def _judge(picture: Picture, file: Path, state: os.stat_result, verify: bool) -> str | None:

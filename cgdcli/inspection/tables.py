@@ -10,6 +10,7 @@ from typing import Any
 from cgdcli.errors import IndexFileError
 from cgdcli.index.shards import parts_meant
 from cgdcli.index.store import EmbeddingIndex
+from cgdcli.remote import shown
 from cgdcli.reports.inspection import KeyEntry
 
 
@@ -34,7 +35,7 @@ def index_rows(path: Path | str, *, root: Path | None = None) -> Iterator[dict[s
     for row, picture in index.pictures():
         yield {
             "row": row,
-            "path": str(index.file(row)),
+            "path": shown(index.file(row) or ""),
             "label": picture.label,
             "size": picture.size,
             "sha256": picture.sha256,
