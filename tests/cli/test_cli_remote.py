@@ -21,6 +21,7 @@ def requests(monkeypatch):
         return await get(self, path, *args, **kwargs)
 
     monkeypatch.setattr(S3FileSystem, "_get_file", noted)
+    S3FileSystem.clear_instance_cache()  # one that is open has the method already
     return fetched
 
 
