@@ -96,7 +96,10 @@ def _training(values: Mapping[str, Any]) -> str:
     return "; ".join(part for part in (words, " ".join(recall)) if part != "-" and part)
 
 
-def _parts(parts: Mapping[str, Mapping[str, Any]]) -> str:
+def _parts(parts: Mapping[str, Mapping[str, Any]] | int) -> str:
+    """Those of a data base by name, of an index how many they are."""
+    if isinstance(parts, int):
+        return str(parts)
     return "\n".join(
         f"{name}: {counted(part['rows'], 'row')} of length {part['length']:g}, "
         f"{counted(part['labels'], 'label')}, {part['pictures_there']} pictures there"

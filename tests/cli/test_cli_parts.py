@@ -14,6 +14,8 @@ def test_on_the_command_line(cgd, in_toy, tmp_path, monkeypatch):
     ran = cgd(*line, "--json")
     assert ran.code == 0 and json.loads(ran.out)["parts"] == 3 and "in 3 parts: 9 rows" in ran.err
     monkeypatch.delenv("CGD_EMBED_PARTS")
+    ran = cgd("inspect", tmp_path / "f.npy")
+    assert ran.code == 0 and "parts" in ran.out
     assert cgd(*line, "--shard", "0/3", "--parts", "3").code == 2
     assert cgd(*line, "--shard", "3/3").code == 2
     hits = [
