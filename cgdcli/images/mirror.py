@@ -47,7 +47,7 @@ def list_remote(source: Path) -> RemoteListing:
     """List a folder, or the single picture, that `source` is the place of; copies of what is gone
     or has changed are removed, so that a copy that is there is the newest.
 
-    A name costs about a kilobyte of memory while the listing is under way.
+    Memory grows with the number of names while the listing is under way.
 
     Raises:
         DatasetError: it cannot be reached.
