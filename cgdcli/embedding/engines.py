@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cgdcli.config import EmbedConfig, EmbedPrecision
 from cgdcli.embedding.parity import FEWEST, WANTED, Parity, chosen_precision, samples
-from cgdcli.embedding.shown import remember, remembered, sample_key
+from cgdcli.embedding.remembering import remember, remembered, sample_key
 from cgdcli.engines import Engine, quantizing
 from cgdcli.engines.choosing import make_engine, without_int8
 from cgdcli.engines.quantized import QuantizedGraph

@@ -8,7 +8,7 @@ from cli_toys import draw
 
 from cgdcli import embed_images
 from cgdcli.config import CGDConfig, EmbedConfig, Transform
-from cgdcli.embedding import engines, parity, shown
+from cgdcli.embedding import engines, parity, remembering
 from cgdcli.embedding.parity import Parity
 from cgdcli.index.store import EmbeddingIndex
 from cgdcli.model.cgd import CGD
@@ -29,31 +29,31 @@ def files(tmp_path):
 
 def test_figures_come_back_and_no_others(files, cache):
     bf16 = EmbedConfig(precision="bf16")
-    key = shown.sample_key("f" * 64, files, bf16)
-    assert shown.remembered(key) is None
-    shown.remember(key, FIGURES)
-    assert shown.remembered(key) == FIGURES
-    assert shown.sample_key("f" * 64, files, bf16) == key
+    key = remembering.sample_key("f" * 64, files, bf16)
+    assert remembering.remembered(key) is None
+    remembering.remember(key, FIGURES)
+    assert remembering.remembered(key) == FIGURES
+    assert remembering.sample_key("f" * 64, files, bf16) == key
     others = [
-        shown.sample_key("e" * 64, files, bf16),
-        shown.sample_key("f" * 64, files[1:], bf16),
-        shown.sample_key("f" * 64, files, EmbedConfig(precision="int8")),
-        shown.sample_key("f" * 64, files, EmbedConfig(precision="bf16", exact_decode=True)),
+        remembering.sample_key("e" * 64, files, bf16),
+        remembering.sample_key("f" * 64, files[1:], bf16),
+        remembering.sample_key("f" * 64, files, EmbedConfig(precision="int8")),
+        remembering.sample_key("f" * 64, files, EmbedConfig(precision="bf16", exact_decode=True)),
     ]
     os.utime(files[3], (1, 1))
-    others.append(shown.sample_key("f" * 64, files, bf16))
+    others.append(remembering.sample_key("f" * 64, files, bf16))
     assert len({key, *others}) == 6
     files[3].unlink()
-    assert shown.sample_key("f" * 64, files, bf16) is None
+    assert remembering.sample_key("f" * 64, files, bf16) is None
     (file,) = cache.iterdir()
     file.write_text("{}")
-    assert shown.remembered(key) is None
+    assert remembering.remembered(key) is None
 
 
 def test_only_the_last_ones_are_kept(cache, monkeypatch):
-    monkeypatch.setattr(shown, "KEPT", 2)
+    monkeypatch.setattr(remembering, "KEPT", 2)
     for number in range(4):
-        shown.remember(str(number), FIGURES)
+        remembering.remember(str(number), FIGURES)
         os.utime(cache / f"{number}.json", (number, number))
     assert sorted(file.name for file in cache.iterdir()) == ["2.json", "3.json"]
 
