@@ -1,6 +1,7 @@
 """A model is known by its file's header; its tensors are read when they are asked for."""
 
 import json
+import logging
 from dataclasses import replace
 
 import pytest
@@ -31,7 +32,8 @@ def saved(model, tmp_path):
     return tmp_path / "m.safetensors"
 
 
-def test_what_is_known_is_what_the_network_says_of_itself(saved, caplog):
+def test_what_is_known_is_what_the_network_says_of_itself(saved, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("cgdcli"), "propagate", True)  # not after a command
     network = known_network(saved)
     assert "model" not in vars(network)  # not loaded
     assert caplog.messages == [f"{saved}: assumed stride layer3"]
