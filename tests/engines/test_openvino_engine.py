@@ -58,8 +58,10 @@ def cache(tmp_path, monkeypatch):
         ("resnet18", {"embedding_dim": None, "stride": StrideMode.layer4}),
         ("resnet18", {"embedding_dim": 16, "learned_p": True}),
         ("mobilenet_v3_small", {"descriptors": "SG", "embedding_dim": 16}),
-        ("swin_t", {"descriptors": "SG", "embedding_dim": 16}),
-        ("vit_b_32", {"descriptors": "SG", "embedding_dim": 16}),
+        *(
+            pytest.param(name, {"descriptors": "SG", "embedding_dim": 16}, marks=pytest.mark.slow)
+            for name in ("swin_t", "vit_b_32")
+        ),
     ],
 )
 def test_rows_are_pytorchs(cache, backbone, config):

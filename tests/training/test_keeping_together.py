@@ -46,6 +46,7 @@ def go_on(runs, changes, force):
         return type(error).__name__, error.what, error.everywhere
 
 
+@pytest.mark.slow
 def test_two_processes_keep_refuse_and_go_on(tmp_path):
     data, runs = draw(tmp_path / "data", 4), tmp_path / "runs"
     found = gang(2, begin, tmp_path / "begun", data, runs, (8, 6))

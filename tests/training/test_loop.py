@@ -203,6 +203,7 @@ def test_run_stopped_anywhere_and_resumed_ends_with_the_same_bits(data, whole, t
     finish(data, whole, tmp_path)
 
 
+@pytest.mark.slow
 def test_run_killed_and_resumed_ends_with_the_same_bits(data, whole, tmp_path):
     """SIGKILL in the middle of the second epoch, in a real process."""
     code = (

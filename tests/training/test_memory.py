@@ -152,6 +152,7 @@ def test_what_was_measured_is_kept(data, tmp_path, monkeypatch):
     assert again.batches.batch_size == 6 and again.config.batch_size == AUTO
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_really(data, tmp_path, cgd, monkeypatch):
     """The address space is limited; what the hint says then goes on."""
     # Maps of 200 MB: what tests before this one freed and the process kept is in smaller pieces.
