@@ -1,4 +1,5 @@
 import atexit
+import logging
 import os
 import shutil
 import sys
@@ -29,6 +30,16 @@ def pytorch_unless_marked(request, monkeypatch):
     """
     if request.node.get_closest_marker("openvino") is None:
         monkeypatch.setattr("cgdcli.engines.choosing.is_installed", lambda: False)
+
+
+@pytest.fixture(autouse=True)
+def the_librarys_log_is_heard(monkeypatch):
+    """A command that ran before in this process has the log for its own: `caplog` hears nothing."""
+    logger = logging.getLogger("cgdcli")
+    monkeypatch.setattr(logger, "propagate", True)
+    monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr(logger, "level", logging.NOTSET)
+    logger.manager._clear_cache()  # of levels that were asked for
 
 
 # What follows serves tests/cli: one tiny model for the whole session, trained by a real process.

@@ -1,7 +1,6 @@
 """A model is known by its file's header; its tensors are read when they are asked for."""
 
 import json
-import logging
 from dataclasses import replace
 
 import pytest
@@ -32,8 +31,7 @@ def saved(model, tmp_path):
     return tmp_path / "m.safetensors"
 
 
-def test_what_is_known_is_what_the_network_says_of_itself(saved, caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("cgdcli"), "propagate", True)  # not after a command
+def test_what_is_known_is_what_the_network_says_of_itself(saved, caplog):
     network = known_network(saved)
     assert "model" not in vars(network)  # not loaded
     assert caplog.messages == [f"{saved}: assumed stride layer3"]
