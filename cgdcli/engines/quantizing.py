@@ -138,7 +138,8 @@ def quantize(graph: Any, pixels: NDArray[np.uint8], recipe: Recipe | None = None
         from nncf.quantization.advanced_parameters import OverflowFix
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
-        nncf.set_log_level(logging.ERROR)
+        # Not nncf.set_log_level, which also mutes every handler that others put on its logger.
+        logging.getLogger("nncf").setLevel(logging.ERROR)
         kept = in_float(graph, recipe)
         preset = "PERFORMANCE" if recipe.symmetric else "MIXED"
         return nncf.quantize(
