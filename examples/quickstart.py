@@ -11,7 +11,7 @@ from pathlib import Path
 
 from draw_pictures import draw_classes
 
-from cgdcli import TrainConfig, embed_images, evaluate, search_images, train
+from cgdcli import SearchConfig, TrainConfig, embed_images, evaluate, search_images, train
 from cgdcli.reports import EpochReport, Report
 from cgdcli.views.sheet import write_sheet
 from cgdcli.views.tables import epoch_line, recall_line
@@ -48,7 +48,7 @@ def main(folder: Path) -> None:
     print(f"by chance it would be     R@1 {1 / quality.labels:.4f}")
 
     queries = [sorted(c.iterdir())[0] for c in sorted((folder / "pictures/test").iterdir())]
-    answers = search_images(queries[::3], index, k=7, exclude_self=True)
+    answers = search_images(queries[::3], index, SearchConfig(k=7, exclude_self=True))
     write_sheet(answers.results, folder / "sheet.png")
     print(f"look at {folder / 'sheet.png'}, then ask yourself:")
     print(f"  cgd search {queries[1]} --index {index} --explain")

@@ -6,7 +6,7 @@ MODEL is a checkpoint, a run's folder, or a backbone such as resnet18 (downloade
 import sys
 from pathlib import Path
 
-from cgdcli import EmbeddingIndex, embed_images, load_model, search_images
+from cgdcli import EmbeddingIndex, SearchConfig, embed_images, load_model, search_images
 
 
 def main(images: str, query: str, model_name: str) -> None:
@@ -16,7 +16,9 @@ def main(images: str, query: str, model_name: str) -> None:
         made = embed_images([images], index_path, model=model)
         print(f"{made.rows} pictures embedded, {len(made.skipped)} skipped")
     index = EmbeddingIndex.open(index_path)
-    for answer in search_images([query], index, k=5, model=model, explain=True).results:
+    for answer in search_images(
+        [query], index, SearchConfig(k=5, explain=True), model=model
+    ).results:
         for hit in answer.hits:
             print(f"{hit.rank}  {hit.similarity:.4f}  {hit.branches}  {hit.path}")
 

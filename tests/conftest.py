@@ -1,6 +1,8 @@
 import atexit
+import fcntl
 import logging
 import os
+import pickle
 import shutil
 import sys
 import tempfile
@@ -77,23 +79,37 @@ class Toy:
 
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory):
-    """The four lines of the README, one after the other, in a fresh folder, as real processes."""
+    """The four lines of the README, one after the other, in a fresh folder, as real processes.
+
+    Once for all processes of pytest-xdist: the folder is to be read only, and takes 25 s to make.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / "toy"
+    with (shared / "toy.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "ran.pickle").exists():
+            folder.mkdir()
+            (folder / "ran.pickle").write_bytes(pickle.dumps(_four_lines(folder)))
+    return Toy(folder, pickle.loads((folder / "ran.pickle").read_bytes()))
+
+
+def _four_lines(folder):
     import torch
     from cli_toys import TINY, draw, draw_classes, process
     from reference import polluted
 
-    folder = tmp_path_factory.mktemp("toy")
     draw_classes(folder / "data", "red green blue yellow", 3)
     draw_classes(folder / "imgs", "red green blue", 3, first=10)
     draw(folder / "query.jpg", "red", 50)
     torch.save(polluted("resnet18_SG_256_21", "0.0.31.post2005241907"), folder / "old.pth")
-    ran = {
+    return {
         "train": process("train", "data/", *TINY, "--epochs", "1", cwd=folder),
         "embed": process("embed", "imgs/", "-o", "feats.npy", cwd=folder),
         "search": process("search", "query.jpg", "--index", "feats.npy", cwd=folder),
         "convert-weights": process("convert-weights", "old.pth", cwd=folder),
     }
-    return Toy(folder, ran)
 
 
 @pytest.fixture

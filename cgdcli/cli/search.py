@@ -16,7 +16,7 @@ from cgdcli.cli.options import (
     option,
 )
 from cgdcli.cli.output import Output
-from cgdcli.config import Device
+from cgdcli.config import Device, SearchConfig
 from cgdcli.errors import ConfigError
 from cgdcli.reports import QueryHits
 
@@ -67,10 +67,8 @@ def search(
     report = search_images(
         queries,
         index,
-        k=top_k,
+        SearchConfig(k=top_k, exclude_self=exclude_self, explain=explain),
         model=model,
-        exclude_self=exclude_self,
-        explain=explain,
         root=root,
         device=device,
     )

@@ -39,6 +39,13 @@ from cgdcli.config.names import (
     StrideMode,
 )
 from cgdcli.config.network import CGDConfig, Transform, check_descriptors, pooled_config
+from cgdcli.config.search import (
+    Rerank,
+    RerankConfig,
+    ScanConfig,
+    SearchConfig,
+    branch_weights,
+)
 from cgdcli.config.training import CANNOT_CHANGE, MAY_CHANGE, RECIPES, TrainConfig
 from cgdcli.config.vectors import RowType, VectorConfig
 
@@ -68,8 +75,12 @@ __all__ = [
     "ProfileConfig",
     "RankingLoss",
     "Recipe",
+    "Rerank",
+    "RerankConfig",
     "RowType",
+    "ScanConfig",
     "Schedule",
+    "SearchConfig",
     "Strict",
     "StrideMode",
     "TrainConfig",
@@ -77,6 +88,7 @@ __all__ = [
     "TrialConfig",
     "VectorConfig",
     "backbone_words",
+    "branch_weights",
     "check_backbone",
     "check_descriptors",
     "is_timm",

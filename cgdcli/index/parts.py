@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, cast
 
+import numpy as np
 from numpy.typing import NDArray
 
 from cgdcli.errors import IndexFileError, MismatchError
@@ -88,6 +89,14 @@ class PartedIndex(EmbeddingIndex):
     def known_labels(self) -> set[str]:
         """The labels there are."""
         return {label for member in self.members for label in member.known_labels()}
+
+    def where(self, expression: str, first_row: int = 0) -> NDArray[np.int64]:
+        """Rising numbers of the rows of which an expression is true."""
+        found, start = [], first_row
+        for member in self.members:
+            found.append(member.where(expression, start) + (start - first_row))
+            start += len(member)
+        return np.concatenate(found)
 
     def skipped(self) -> list[tuple[str, str]]:
         """Pictures that could not be read when the parts were made: path and reason."""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgdcli.errors import IndexFileError
+from cgdcli.index.mapped_rows import MappedRows
 
 Rows = NDArray[Any]
 
@@ -99,13 +100,19 @@ def open_rows(path: Path) -> Rows:
     try:
         with path.open("rb") as handle:
             shape, dtype = _read_npy_header(path, handle)
-            start = handle.tell()
-        size = path.stat().st_size
+            _check_layout(path, shape, dtype, os.fstat(handle.fileno()).st_size - handle.tell())
+            if shape[0] == 0:
+                return np.empty(shape, dtype)
+            return MappedRows.of_file(path, handle, shape, dtype)
     except OSError as error:
         raise IndexFileError(
             f"cannot read the index `{path}`: {error.strerror or error}",
             hint="name the .npy of an index; one is made with `cgd embed IMAGES -o feats.npy`",
         ) from error
+
+
+def _check_layout(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], size: int) -> None:
+    """Whether these are rows of an index, and `size` bytes are all of them."""
     if dtype not in (np.dtype("<f4"), np.dtype("<f2")):
         raise IndexFileError(
             f"`{path}` holds {dtype.name} ({dtype.str}); an index holds little-endian float32 or "
@@ -117,15 +124,13 @@ def open_rows(path: Path) -> Rows:
             f"`{path}` has the shape {shape}; an index has two dimensions, (rows, embedding_dim)",
             hint="save one row per picture",
         )
-    if size < start + shape[0] * shape[1] * dtype.itemsize:
+    row_bytes = shape[1] * dtype.itemsize
+    if size < shape[0] * row_bytes:
         raise IndexFileError(
-            f"`{path}` is cut short: {shape[0]} rows are announced, "
-            f"{max(0, size - start) // (shape[1] * dtype.itemsize)} are there",
+            f"`{path}` is cut short: {shape[0]} rows are announced, {max(0, size) // row_bytes} "
+            "are there",
             hint="copy it again, or remove it and embed again",
         )
-    if shape[0] == 0:
-        return np.empty(shape, dtype)
-    return np.memmap(path, dtype=dtype, mode="r", offset=start, shape=shape)
 
 
 def _read_npy_header(path: Path, handle: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any]]:

@@ -20,9 +20,10 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from cgdcli.config import VectorConfig
+from cgdcli.config import ScanConfig, VectorConfig
 from cgdcli.errors import IndexFileError, MismatchError
 from cgdcli.index.exact import nearest
+from cgdcli.index.mapped_rows import MappedRows
 from cgdcli.index.parted_rows import PartedRows
 from cgdcli.index.records import (
     FORMAT,
@@ -38,6 +39,7 @@ from cgdcli.index.records import (
 )
 from cgdcli.index.rows import check_unit_rows, open_rows, sampled_checksum
 from cgdcli.index.shards import parts_meant
+from cgdcli.index.where import parse, sql
 from cgdcli.index.whitening import Projection
 from cgdcli.remote import address_of, place_of
 
@@ -149,10 +151,37 @@ class EmbeddingIndex:
         return Projection.saved(self._database, self.header.projection)
 
     def search(
-        self, queries: NDArray[Any], k: int, *, exclude: list[set[int]] | None = None
+        self,
+        queries: NDArray[Any],
+        k: int,
+        *,
+        exclude: list[set[int]] | None = None,
+        among: NDArray[np.int64] | None = None,
+        config: ScanConfig | None = None,
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """The `k` nearest rows of each query row; see `index.exact.nearest`."""
-        return nearest(queries, self.rows, k, exclude=exclude)
+        return nearest(queries, self.rows, k, exclude=exclude, among=among, config=config)
+
+    def where(self, expression: str, first_row: int = 0) -> NDArray[np.int64]:
+        """Rising numbers of the rows of which an expression is true; see `index.where`.
+
+        Args:
+            first_row: the number that the first row has in a whole of which this is a part.
+
+        Raises:
+            ConfigError: it is no expression.
+            MismatchError: no table says what the rows are.
+        """
+        condition, values = sql(parse(expression), first_row)
+        if self._database is None:
+            raise MismatchError(
+                f"`{self.path}` has no table beside it that says what its rows are",
+                hint="leave out --where, or copy the .sqlite of the index, too",
+            )
+        found = self._database.execute(
+            f"SELECT row FROM pictures WHERE {condition} ORDER BY row", values
+        )
+        return np.array([row for (row,) in found], dtype=np.int64)
 
     def picture(self, row: int) -> Picture | None:
         """What a row is, or None where no table says."""
@@ -300,7 +329,8 @@ def _open_with(npy: Path, table: Path) -> tuple[NDArray[Any], IndexHeader, sqlit
                 f"describes {header.rows} of {header.dim}: they are not of one index",
                 hint="copy both files of the index together, or remove both and embed again",
             )
-        rows = rows[: header.rows]
+        if isinstance(rows, MappedRows):  # none is mapped of an empty file
+            rows = rows.first(header.rows)
         (described,) = database.execute("SELECT count(*) FROM pictures").fetchone()
         if described != header.rows:
             raise MismatchError(

@@ -67,7 +67,12 @@ class EmbedReport(Report):
 
 @dataclass(frozen=True)
 class Hit(Report):
-    """One row that looks like the query. `branches` are cosines by letter, with `explain` only."""
+    """One row that looks like the query.
+
+    Attributes:
+        branches: cosines by letter, with `explain` only.
+        score: what the order is by, where hits were ordered anew; only of one query comparable.
+    """
 
     rank: int
     similarity: float
@@ -75,6 +80,7 @@ class Hit(Report):
     label: str | None
     row: int
     branches: dict[str, float] | None = None
+    score: float | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from cgdcli import (
     CGDError,
     EmbeddingIndex,
     ProfileConfig,
+    SearchConfig,
     TrainConfig,
     Transform,
     convert_weights,
@@ -73,9 +74,9 @@ def test_from_training_to_hits(tmp_path, monkeypatch, capfd):
 
     index = EmbeddingIndex.open("feats.npy")
     assert len(index) == 4 and index.labels() == ["blue", "blue", "yellow", "yellow"]
-    found = search_images(["data/test/blue/0.png"], index, k=2, model=model)
+    found = search_images(["data/test/blue/0.png"], index, SearchConfig(k=2), model=model)
     assert found.results[0].hits[0].path == "data/test/blue/0.png"
-    by_path = search_images(["row:1"], "feats.npy", k=9)
+    by_path = search_images(["row:1"], "feats.npy", SearchConfig(k=9))
     assert len(by_path.results[0].hits) == 4
 
     assert evaluate(index=index).queries == 4
@@ -96,9 +97,11 @@ def test_a_model_in_memory(toy, tmp_path):
     made = embed_images([toy.folder / "imgs"], tmp_path / "f.npy", model=model)
     assert made.embedding_dim == 1024 and np.load(tmp_path / "f.npy").shape == (9, 1024)
     query = toy.folder / "query.jpg"
-    assert search_images([query], tmp_path / "f.npy", k=1, model=model).results[0].hits
+    assert (
+        search_images([query], tmp_path / "f.npy", SearchConfig(k=1), model=model).results[0].hits
+    )
     with pytest.raises(CGDError) as caught:  # nothing on disk is that model
-        search_images([query], tmp_path / "f.npy", k=1)
+        search_images([query], tmp_path / "f.npy", SearchConfig(k=1))
     assert "in memory" in caught.value.what and caught.value.hint
 
 
@@ -129,7 +132,7 @@ def test_errors_are_one_class_with_what_and_hint(tmp_path):
 @pytest.mark.parametrize("k", [0, -1])
 def test_a_k_below_one_is_an_error_in_python_too(toy, k):
     with pytest.raises(CGDError, match=str(k)):
-        search_images(["row:0"], toy.index, k=k)
+        search_images(["row:0"], toy.index, SearchConfig(k=k))
 
 
 @pytest.mark.parametrize("ranks", [[], [0], [-1]])

@@ -11,7 +11,7 @@ import torch
 from cli_toys import draw
 
 from cgdcli import embed_images, search_images
-from cgdcli.config import CGDConfig, EmbedConfig, Transform, VectorConfig
+from cgdcli.config import CGDConfig, EmbedConfig, SearchConfig, Transform, VectorConfig
 from cgdcli.embedding import parity
 from cgdcli.embedding.engines import WORTH_QUANTIZING, Engines
 from cgdcli.embedding.parity import samples
@@ -94,7 +94,7 @@ def test_a_refresh_computes_with_the_indexs_own_network(begun, elsewhere, monkey
 def test_a_query_computes_with_it_without_the_model(elsewhere):
     (elsewhere / "m.safetensors").unlink()
     index = EmbeddingIndex.open(elsewhere / "f.npy")
-    (answer,) = search_images([elsewhere / "imgs/05.png"], index, k=1).results
+    (answer,) = search_images([elsewhere / "imgs/05.png"], index, SearchConfig(k=1)).results
     assert Path(answer.hits[0].path).name == "05.png"
     assert answer.hits[0].similarity == pytest.approx(1, abs=1e-6)
     engines = sorted(file.name for file in (elsewhere / "cache/cgd/engines").iterdir())
@@ -105,7 +105,9 @@ def test_a_query_that_cannot_be_int8_says_so(elsewhere, monkeypatch, caplog):
     monkeypatch.setattr("cgdcli.engines.choosing.is_installed", lambda: False)
     monkeypatch.setattr(logging.getLogger("cgdcli"), "propagate", True)  # not after a command
     caplog.set_level("WARNING", "cgdcli")
-    (answer,) = search_images([elsewhere / "imgs/05.png"], elsewhere / "f.npy", k=1).results
+    (answer,) = search_images(
+        [elsewhere / "imgs/05.png"], elsewhere / "f.npy", SearchConfig(k=1)
+    ).results
     assert answer.hits[0].similarity > 0.9
     assert "is int8, and its queries are computed in fp32, since OpenVINO" in caplog.text
     with pytest.raises(ConfigError, match="computed by OpenVINO on the CPU"):
@@ -118,7 +120,7 @@ def test_a_network_that_is_damaged_or_gone(elsewhere, damage):
     with sqlite3.connect(elsewhere / "f.sqlite") as database:
         database.execute(damage)
     with pytest.raises(IndexFileError, match="gone or damaged") as caught:
-        search_images([elsewhere / "imgs/05.png"], elsewhere / "f.npy", k=1)
+        search_images([elsewhere / "imgs/05.png"], elsewhere / "f.npy", SearchConfig(k=1))
     assert "--rebuild" in caught.value.hint
 
 

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from cgdcli import embed_images, search_images
-from cgdcli.config import CGDConfig, EmbedConfig, Transform
+from cgdcli.config import CGDConfig, EmbedConfig, SearchConfig, Transform
 from cgdcli.errors import MismatchError
 from cgdcli.images.decoding import decode_image
 from cgdcli.index.store import EmbeddingIndex
@@ -77,7 +77,7 @@ def test_queries_are_decoded_as_the_index_was(embed, imgs, model, tmp_path, exac
     embed(exact)
     with EmbeddingIndex.open(tmp_path / "f.npy") as index:
         assert index.header.decode == ("exact" if exact else "scaled")
-    found = search_images(imgs / "large.jpg", tmp_path / "f.npy", k=1, model=model)
+    found = search_images(imgs / "large.jpg", tmp_path / "f.npy", SearchConfig(k=1), model=model)
     hit = found.results[0].hits[0]
     assert hit.path.endswith("large.jpg")
     assert hit.similarity == pytest.approx(1, abs=1e-6)

@@ -10,7 +10,7 @@ import torch
 from cli_toys import draw
 
 from cgdcli import embed_images, search_images
-from cgdcli.config import CGDConfig, EmbedConfig, Transform
+from cgdcli.config import CGDConfig, EmbedConfig, SearchConfig, Transform
 from cgdcli.engines.torch_engine import TorchEngine
 from cgdcli.errors import DatasetError, MismatchError, OutputError
 from cgdcli.index import builder as building
@@ -352,7 +352,9 @@ def test_a_refreshed_index_is_searched_as_before(embed, imgs, model):
     draw(imgs / "blue/9.png", "blue", 9)
     (imgs / "green/0.png").unlink()
     embed()
-    (answer,) = search_images(imgs / "blue/9.png", imgs.parent / "f.npy", k=1, model=model).results
+    (answer,) = search_images(
+        imgs / "blue/9.png", imgs.parent / "f.npy", SearchConfig(k=1), model=model
+    ).results
     assert answer.hits[0].path.endswith("blue/9.png")
     assert answer.hits[0].similarity == pytest.approx(1, abs=1e-6)
     assert np.load(imgs.parent / "f.npy").shape == (6, 8)

@@ -9,7 +9,14 @@ import torch
 from cli_toys import draw
 from test_refreshing import embedded, rows_by_path  # noqa: F401 - a fixture
 
-from cgdcli.config import CGDConfig, EmbedConfig, EmbedPrecision, Transform, VectorConfig
+from cgdcli.config import (
+    CGDConfig,
+    EmbedConfig,
+    EmbedPrecision,
+    SearchConfig,
+    Transform,
+    VectorConfig,
+)
 from cgdcli.embedding import EmbedRequest, embed_images
 from cgdcli.embedding.sharding import embed_parts, embed_shard
 from cgdcli.embedding.sharing import embed_request
@@ -182,7 +189,12 @@ def test_search_and_evaluate_answer_as_for_one_index(request_of, imgs, model):
     embed_images([imgs], imgs.parent / "one.npy", model=model, config=SMALL)
     asked = [imgs / "red/0.png", draw(imgs.parent / "query.png", "green", 50)]
     answers = [
-        search_images(asked, imgs.parent / name, k=10, model=model, exclude_self=True, explain=True)
+        search_images(
+            asked,
+            imgs.parent / name,
+            SearchConfig(k=10, exclude_self=True, explain=True),
+            model=model,
+        )
         for name in ("feats.npy", "one.npy")
     ]
     hits = [

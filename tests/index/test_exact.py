@@ -1,11 +1,18 @@
 """Nearest rows against the whole matrix in float64, whatever the blocks."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cgdcli.config import ScanConfig
+from cgdcli.errors import ConfigError, IndexFileError
+from cgdcli.index import exact
 from cgdcli.index.exact import nearest
+from cgdcli.index.parted_rows import PartedRows
+from cgdcli.index.rows import RowWriter, open_rows
 
 
 def unit(values, dtype=np.float32):
@@ -50,6 +57,7 @@ def searches(draw):
     blocks = {
         "gallery_block": draw(st.integers(1, 50)),
         "query_block": draw(st.integers(1, 12)),
+        "few": draw(st.sampled_from([0, 4, 99])),
     }
     return queries, gallery, draw(st.integers(1, 50)), exclude, blocks
 
@@ -59,6 +67,115 @@ def searches(draw):
 def test_nearest_is_the_whole_matrix_sorted(search):
     queries, gallery, k, exclude, blocks = search
     agree(queries, gallery, k, exclude, **blocks)
+
+
+@settings(max_examples=60, deadline=None)
+@given(search=searches(), threads=st.integers(1, 5), share=st.floats(0, 1))
+def test_threads_parts_and_a_choice_of_rows_change_nothing(search, threads, share):
+    """The same answer from one array, from parts, and of picked rows that of those rows alone."""
+    queries, gallery, k, exclude, blocks = search
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exact, "_CACHED_BYTES", 64)  # so that few rows are many threads' work
+        config = ScanConfig(threads=threads)
+        agree(queries, gallery, k, exclude, config=config, **blocks)
+        cut = int(share * len(gallery))
+        parted = PartedRows([gallery[:cut], gallery[cut:]])
+        found = nearest(queries, parted, k, exclude=exclude, config=config, **blocks)
+        among = np.flatnonzero(np.random.default_rng(cut).random(len(gallery)) < share)
+        picked = nearest(queries, gallery, k, exclude=exclude, among=among, config=config, **blocks)
+    expected, expected_ids = naive(queries, gallery, k, exclude)
+    assert np.array_equal(found[0], expected) and np.array_equal(found[1], expected_ids)
+    for query, (similarities, ids) in enumerate(zip(*picked, strict=True)):
+        hidden = exclude[query] if exclude else set()
+        scores = [
+            (-float(np.vecdot(queries[query].astype(float), gallery[i].astype(float))), i)
+            for i in among.tolist()
+            if i not in hidden
+        ]
+        best = sorted(scores)[:k]
+        assert ids[ids >= 0].tolist() == [i for _, i in best]
+        assert similarities[ids >= 0].tolist() == [-s for s, _ in best]
+        assert len(ids) == min(k, len(among))
+
+
+@pytest.fixture
+def file(tmp_path):
+    """3 000 rows of 16, written as an index's are."""
+
+    def write(dtype="float32", rows=3_000):
+        writer = RowWriter(tmp_path / f"{dtype}.npy", 16, dtype=dtype)
+        writer.append(unit(np.random.default_rng(5).standard_normal((rows, 16))))
+        writer.finish()
+        return writer.path
+
+    return write
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("asked", [1, 3, 40])
+def test_a_file_is_read_the_first_time_and_mapped_from_then_on(file, dtype, asked, monkeypatch):
+    path, rng = file(dtype), np.random.default_rng(6)
+    queries, rows = unit(rng.standard_normal((asked, 16))), open_rows(path)
+    reads, preadv = [], exact.os.preadv
+    monkeypatch.setattr("os.preadv", lambda *given: reads.append(given[2]) or preadv(*given))
+    expected = naive(queries, np.load(path), 7)
+    for turn in range(2):
+        found, ids = nearest(queries, rows, 7, gallery_block=512)
+        assert np.array_equal(found, expected[0]) and np.array_equal(ids, expected[1])
+        assert (len(reads) == 6) if turn == 0 else not reads, reads
+        reads.clear()
+
+
+@pytest.mark.parametrize("scanned", [False, True])
+@pytest.mark.parametrize("asked", [1, 9])
+def test_a_file_that_was_cut_short_meanwhile_is_an_error_and_no_crash(file, asked, scanned):
+    path = file()
+    rows, queries = open_rows(path), unit(np.eye(16)[:asked])
+    if scanned:
+        nearest(queries, rows, 3)
+    with path.open("r+b") as handle:
+        handle.truncate(20_000)
+    with pytest.raises(IndexFileError, match=r"bec[ao]me shorter"):
+        nearest(queries, rows, 3)
+
+
+@pytest.mark.parametrize("asked", [1, 9])
+def test_a_file_that_was_replaced_meanwhile_is_read_as_it_was(file, asked, tmp_path):
+    path = file()
+    rows, queries = open_rows(path), unit(np.random.default_rng(6).standard_normal((asked, 16)))
+    expected = naive(queries, np.load(path), 3)
+    other = tmp_path / "other.npy"
+    np.save(other, unit(np.random.default_rng(7).standard_normal((3_000, 16))))
+    other.replace(path)
+    found, ids = nearest(queries, rows, 3)
+    assert np.array_equal(found, expected[0]) and np.array_equal(ids, expected[1])
+
+
+@pytest.mark.parametrize(("asked", "dtype"), [(1, "float32"), (300, "float32"), (300, "float16")])
+def test_memory_stays_within_what_is_allowed(asked, dtype, tmp_path):
+    """Of 200 000 rows of 64 (51 MB as float32) and up to 60 million products."""
+    writer = RowWriter(tmp_path / "rows.npy", 64, dtype=dtype)
+    for seed in range(10):
+        writer.append(unit(np.random.default_rng(seed).standard_normal((20_000, 64))))
+    writer.finish()
+    rows, queries = (
+        open_rows(writer.path),
+        unit(np.random.default_rng(9).standard_normal((asked, 64))),
+    )
+    found = {}
+    for allowed in (8, 24):
+        tracemalloc.start()
+        found[allowed] = nearest(queries, rows, 10, config=ScanConfig(allowed * 2**20))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < allowed * 2**20, f"{peak / 2**20:.1f} MiB of {allowed}"
+    assert all(np.array_equal(a, b) for a, b in zip(found[8], found[24], strict=True))
+
+
+def test_memory_for_less_than_one_row_is_refused():
+    rows = np.zeros((2, 40_000), np.float32)
+    with pytest.raises(ConfigError, match="too small for rows of 40000 columns"):
+        nearest(rows, rows, 1, config=ScanConfig(8 * 2**20))
 
 
 def test_nearly_equal_rows_are_told_apart_in_float64():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cgdcli.config import CGDConfig, Transform
+from cgdcli.config import CGDConfig, SearchConfig, Transform
 from cgdcli.conversion import convert_data_base, is_data_base_file
 from cgdcli.embedding import embed_images
 from cgdcli.errors import CheckpointError, MismatchError, OutputError
@@ -91,7 +91,7 @@ def test_blocks_are_only_recorded_where_the_columns_bear_them_out(folder):
 def test_rows_are_searched_by_number_without_a_model(folder):
     content = part("test", 6)
     report = convert_data_base(save(folder, content))
-    hits = search_images(["row:0"], report.target, k=3).results[0].hits
+    hits = search_images(["row:0"], report.target, SearchConfig(k=3)).results[0].hits
     rows = content["test_features"].numpy()
     assert [hit.row for hit in hits] == list(np.argsort(-(rows @ rows[0]), kind="stable")[:3])
 
@@ -100,7 +100,7 @@ def test_searching_by_picture_wants_the_model(folder):
     report = convert_data_base(save(folder, part("test", 6)))
     Image.new("RGB", (40, 40), "red").save(folder / "q.png")
     with pytest.raises(MismatchError, match="does not say which model") as caught:
-        search_images([folder / "q.png"], report.target, k=3)
+        search_images([folder / "q.png"], report.target, SearchConfig(k=3))
     assert "--model" in caught.value.hint
 
 
@@ -132,7 +132,7 @@ def test_its_model_is_proved_recorded_and_used_by_search(scene, folder):
     assert report.proved_on == 8 and report.there == 12
     query = scene / "imgs" / "05.png"
     old, new = (
-        search_images([query], index, k=5).results[0].hits
+        search_images([query], index, SearchConfig(k=5)).results[0].hits
         for index in (report.target, scene / "new.npy")
     )
     assert [hit.path for hit in old] == [hit.path for hit in new]

@@ -1,0 +1,136 @@
+"""How an index is searched."""
+
+import math
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from cgdcli.config.checks import check_choice, check_range
+from cgdcli.errors import ConfigError
+
+MEBIBYTE = 2**20
+
+
+class Rerank(StrEnum):
+    """What orders the first hits anew."""
+
+    none = "none"
+    k_reciprocal = "k-reciprocal"
+    aqe = "aqe"
+    dba = "dba"
+
+
+@dataclass(frozen=True)
+class ScanConfig:
+    """How much memory and how many threads looking at every row may take.
+
+    Attributes:
+        max_memory: bytes that buffers and scores may take together; not counted are the map of the
+            rows (pages that the system takes back when it wants them), the queries and the answer.
+            Beyond the default nothing becomes faster.
+        threads: 0 for as many as there are cores for this process.
+    """
+
+    max_memory: int = 128 * MEBIBYTE
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        check_range("--max-memory", self.max_memory / MEBIBYTE, 8, 2**20)
+        check_range("--threads", self.threads, 0, 1_024)
+
+
+@dataclass(frozen=True)
+class RerankConfig:
+    """How the first hits are ordered anew; see `index.rerank` for the formulas.
+
+    Attributes:
+        top: so many hits are looked at; those behind them are not returned.
+        neighbours: of `aqe` and `dba`, what is averaged beside the query or the row.
+        alpha: of `aqe`, the power of a similarity that is a hit's weight; 0: the plain average.
+        k1, k2, share: of `k-reciprocal`, the paper's k1, k2 and lambda.
+    """
+
+    method: Rerank = Rerank.none
+    top: int = 100
+    neighbours: int = 10
+    alpha: float = 0.0
+    k1: int = 20
+    k2: int = 6
+    share: float = 0.3
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "method", check_choice("rerank", self.method, Rerank))
+        check_range("--rerank-top", self.top, 2, 2_000)  # k-reciprocal holds several top x top
+        check_range("neighbours", self.neighbours, 1, 1_000)
+        check_range("alpha", self.alpha, 0, 100)
+        check_range("k1", self.k1, 1, 1_000)
+        check_range("k2", self.k2, 1, 1_000)
+        check_range("share", self.share, 0, 1)
+
+    def __bool__(self) -> bool:
+        return self.method is not Rerank.none
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """What is asked of an index.
+
+    Attributes:
+        k: hits of each query; all rows where there are fewer.
+        exclude_self: leave out the query's own picture, by its place, else by its content.
+        explain: give each hit the cosine of every branch.
+        mean: ask once, with the mean of all queries, instead of with each.
+        weight: of the pictures that are added to each query or taken from it; its own is 1.
+        min_similarity: leave out hits below it.
+        where: leave out rows of which this is not true; see `index.where`.
+        branches: (letter, weight) of the branches that count; empty: all alike.
+    """
+
+    k: int = 10
+    exclude_self: bool = False
+    explain: bool = False
+    mean: bool = False
+    weight: float = 0.5
+    min_similarity: float | None = None
+    where: str | None = None
+    branches: tuple[tuple[str, float], ...] = ()
+    rerank: RerankConfig = field(default_factory=RerankConfig)
+    scan: ScanConfig = field(default_factory=ScanConfig)
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ConfigError(f"{self.k} hits are wanted; at least 1", hint="try k=10")
+        check_range("--weight", self.weight, 0, 1_000)
+        if self.min_similarity is not None:
+            check_range("--min-similarity", self.min_similarity, -1, 1)
+        if self.rerank and self.k > self.rerank.top:
+            raise ConfigError(
+                f"{self.k} hits are wanted and the first {self.rerank.top} are ordered anew",
+                hint=f"--rerank-top {self.k}, or fewer hits",
+            )
+
+
+def branch_weights(text: str) -> tuple[tuple[str, float], ...]:
+    """`S=1,G=2` as (letter, weight).
+
+    Raises:
+        ConfigError: not such a list, a letter twice, a weight below 0, or none above it.
+    """
+    hint = "such as --branch S=1,G=2; a branch that is not named does not count"
+    pairs = []
+    for part in filter(None, text.replace(" ", "").split(",")):
+        letter, _, number = part.partition("=")
+        try:
+            weight = float(number)
+        except ValueError:
+            weight = math.nan
+        if not letter or not 0 <= weight < math.inf:
+            raise ConfigError(
+                f"`{part}` of --branch {text!r} is not LETTER=WEIGHT, a weight of 0 or more",
+                hint=hint,
+            )
+        pairs.append((letter, weight))
+    if len({letter for letter, _ in pairs}) < len(pairs):
+        raise ConfigError(f"--branch {text!r} names a branch twice", hint=hint)
+    if not any(weight for _, weight in pairs):
+        raise ConfigError(f"--branch {text!r} gives no branch a weight above 0", hint=hint)
+    return tuple(pairs)

@@ -1,0 +1,264 @@
+"""Which rows count: `label == "007" and path like "front/%"`, for the table and for Milvus.
+
+The language is the part of Milvus's filter expressions that a table of pictures has fields for:
+
+    FIELD == VALUE, != < <= > >=       FIELD in [VALUE, ...], not in
+    FIELD like "front%"                % stands for anything, _ for one character
+    FIELD is null, is not null         and, or, not (also && || !), ( )
+
+Fields are `label`, `path` (relative to its source), `row` and `size` (bytes). A row without label
+is true of `label is null` alone, and of nothing else that is said of labels.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NoReturn
+
+from cgdcli.errors import ConfigError
+
+TEXT_FIELDS, NUMBER_FIELDS = ("label", "path"), ("row", "size")
+FIELDS = TEXT_FIELDS + NUMBER_FIELDS
+HINT = """try --where 'label == "007"', 'label in ["a", "b"]' or 'path like "front/%"'"""
+_TOKEN = re.compile(
+    r"""\s*(?:(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|(?P<number>-?\d+)"""
+    r"""|(?P<word>[^\W\d]\w*)|(?P<sign>==|!=|<=|>=|&&|\|\||[=<>!()\[\],]))""",
+    re.DOTALL,
+)
+_WORD_OF = {"&&": "and", "||": "or", "!": "not", "=": "=="}
+DEEPEST = 100  # of parentheses and `not`
+
+Value = str | int
+
+
+@dataclass(frozen=True)
+class Compare:
+    """FIELD sign VALUE."""
+
+    field: str
+    sign: str
+    value: Value
+
+
+@dataclass(frozen=True)
+class Among:
+    """FIELD in [VALUES]."""
+
+    field: str
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class Like:
+    """FIELD like PATTERN."""
+
+    field: str
+    pattern: str
+
+
+@dataclass(frozen=True)
+class IsNull:
+    """FIELD is null."""
+
+    field: str
+
+
+@dataclass(frozen=True)
+class Not:
+    """not TERM."""
+
+    term: "Term"
+
+
+@dataclass(frozen=True)
+class Both:
+    """LEFT and RIGHT, or LEFT or RIGHT."""
+
+    word: str
+    left: "Term"
+    right: "Term"
+
+
+Term = Compare | Among | Like | IsNull | Not | Both
+
+
+def parse(text: str) -> Term:
+    """Read an expression.
+
+    Raises:
+        ConfigError: it is none; what stands at which place, and what was wanted there.
+    """
+    return _Parser(text).all()
+
+
+def sql(term: Term, first_row: int = 0) -> tuple[str, list[Value]]:
+    """A condition on the table `pictures`, and its values.
+
+    Args:
+        first_row: the number of the table's first row in the whole index.
+    """
+    if isinstance(term, Both):
+        (left, a), (right, b) = sql(term.left, first_row), sql(term.right, first_row)
+        return f"({left} {term.word.upper()} {right})", a + b
+    if isinstance(term, Not):
+        inner, values = sql(term.term, first_row)
+        return f"(NOT {inner})", values
+    column = f"(pictures.row + {first_row})" if term.field == "row" else f"pictures.{term.field}"
+    if isinstance(term, IsNull):
+        return f"{column} IS NULL", []
+    if isinstance(term, Like):
+        return f"{column} GLOB ?", [_glob(term.pattern)]
+    if isinstance(term, Among):
+        marks = ", ".join("?" * len(term.values))
+        return f"{column} IN ({marks})", list(term.values)
+    return f"{column} {term.sign} ?", [term.value]
+
+
+def milvus(term: Term) -> str:
+    """The same as a filter expression of Milvus."""
+    if isinstance(term, Both):
+        return f"({milvus(term.left)} {term.word} {milvus(term.right)})"
+    if isinstance(term, Not):
+        return f"(not {milvus(term.term)})"
+    if isinstance(term, IsNull):
+        return f"{term.field} is null"
+    if isinstance(term, Like):
+        return f"{term.field} like {_quoted(term.pattern)}"
+    if isinstance(term, Among):
+        return f"{term.field} in [{', '.join(map(_quoted, term.values))}]"
+    return f"{term.field} {term.sign} {_quoted(term.value)}"
+
+
+def _quoted(value: Value) -> str:
+    if isinstance(value, int):
+        return str(value)
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _glob(pattern: str) -> str:
+    """SQLite's LIKE takes a for A; GLOB does not."""
+    signs = {"%": "*", "_": "?", "*": "[*]", "?": "[?]", "[": "[[]"}
+    return "".join(signs.get(letter, letter) for letter in pattern)
+
+
+class _Parser:
+    """Recursive descent, a method a rule."""
+
+    def __init__(self, text: str) -> None:
+        self.text, self.depth = text, 0
+        self.tokens = list(self._tokens())
+        self.place = 0
+
+    def all(self) -> Term:
+        term = self._either()
+        if self._kind():
+            self._fail("`and`, `or` or the end")
+        return term
+
+    def _either(self) -> Term:
+        left = self._both()
+        while self._takes("or"):
+            left = Both("or", left, self._both())
+        return left
+
+    def _both(self) -> Term:
+        left = self._not()
+        while self._takes("and"):
+            left = Both("and", left, self._not())
+        return left
+
+    def _not(self) -> Term:
+        self.depth += 1
+        if self.depth > DEEPEST:
+            self._fail(f"at most {DEEPEST} parentheses")
+        try:
+            if self._takes("not"):
+                return Not(self._not())
+            if self._takes("("):
+                term = self._either()
+                self._must(")")
+                return term
+            return self._about_a_field()
+        finally:
+            self.depth -= 1
+
+    def _about_a_field(self) -> Term:
+        field = self._next("word", f"a field ({', '.join(FIELDS)})", FIELDS)
+        if self._takes("is"):
+            negated = self._takes("not")
+            self._must("null")
+            return Not(IsNull(field)) if negated else IsNull(field)
+        if self._takes("like"):
+            if field not in TEXT_FIELDS:
+                self._fail(f"a number to compare `{field}` with")
+            return Like(field, _unquoted(self._next("text", 'a pattern in quotes, "front%"')))
+        negated = self._takes("not")
+        if self._takes("in"):
+            term: Term = Among(field, self._values(field))
+            return Not(term) if negated else term
+        if negated:
+            self._fail("`in`")
+        signs = ("==", "!=", "<", "<=", ">", ">=")
+        sign = self._next("sign", "one of == != < <= > >=, `in`, `like` or `is null`", signs)
+        return Compare(field, sign, self._value(field))
+
+    def _values(self, field: str) -> tuple[Value, ...]:
+        self._must("[")
+        values = [self._value(field)]
+        while self._takes(","):
+            values.append(self._value(field))
+        self._must("]")
+        return tuple(values)
+
+    def _value(self, field: str) -> Value:
+        if field in TEXT_FIELDS:
+            return _unquoted(self._next("text", f'text in quotes, as `{field}` is: "007"'))
+        number = int(self._next("number", f"a whole number, as `{field}` is"))
+        if abs(number) >= 2**63:
+            self._fail("a number below 2^63")
+        return number
+
+    def _tokens(self) -> Iterator[tuple[str, str, int]]:
+        place = 0
+        while self.text[place:].strip():
+            match = _TOKEN.match(self.text, place)
+            if match is None:
+                self._raise(place, "a field, a sign, a number or text in quotes")
+            kind = str(match.lastgroup)
+            word = match[kind]
+            yield kind, _WORD_OF.get(word, word), match.start(kind)
+            place = match.end()
+
+    def _kind(self) -> str:
+        return self.tokens[self.place][0] if self.place < len(self.tokens) else ""
+
+    def _takes(self, word: str) -> bool:
+        kind = self._kind()
+        found = kind in ("word", "sign") and self.tokens[self.place][1] == word
+        if kind == "word":
+            found = self.tokens[self.place][1].lower() == word
+        self.place += found
+        return found
+
+    def _must(self, word: str) -> None:
+        if not self._takes(word):
+            self._fail(f"`{word}`")
+
+    def _next(self, kind: str, wanted: str, known: tuple[str, ...] = ()) -> str:
+        if self._kind() != kind or (known and self.tokens[self.place][1] not in known):
+            self._fail(wanted)
+        self.place += 1
+        return self.tokens[self.place - 1][1]
+
+    def _fail(self, wanted: str) -> NoReturn:
+        there = self.place < len(self.tokens)
+        self._raise(self.tokens[self.place][2] if there else len(self.text), wanted)
+
+    def _raise(self, place: int, wanted: str) -> NoReturn:
+        rest = self.text[place:].strip()
+        found = f"`{rest[:20]}`" if rest else "its end"
+        raise ConfigError(f"--where {self.text!r}: at {found} {wanted} is wanted", hint=HINT)
+
+
+def _unquoted(token: str) -> str:
+    return re.sub(r"\\(.)", r"\1", token[1:-1], flags=re.DOTALL)

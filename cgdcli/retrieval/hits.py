@@ -1,0 +1,90 @@
+"""From rows of queries to hits: what is nearest, in what order, and what each is."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cgdcli.config import SearchConfig
+from cgdcli.index.rerank import reranked
+from cgdcli.index.store import EmbeddingIndex
+from cgdcli.reports import Hit
+from cgdcli.retrieval.places import display_path
+from cgdcli.retrieval.queries import Query
+from cgdcli.retrieval.vectors import Blocks, branch_similarities, reweighted
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What is searched, and how.
+
+    Attributes:
+        among: rising row numbers that count; None: all.
+    """
+
+    index: EmbeddingIndex
+    config: SearchConfig
+    blocks: Blocks | None
+    among: NDArray[np.int64] | None
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Rows best first, their similarities, and the scores that their order is by, if another."""
+
+    ids: NDArray[np.int64]
+    similarities: NDArray[np.float64]
+    scores: NDArray[np.float64] | None = None
+
+
+def hits_of(queries: Sequence[Query], searched: Searched) -> Iterator[tuple[Hit, ...]]:
+    """The hits of each query, best first."""
+    config, blocks = searched.config, searched.blocks
+    rows = np.stack([query.row for query in queries])
+    if config.branches and blocks is not None:
+        rows = np.stack([reweighted(row, blocks, config.branches) for row in rows])
+    similarities, ids = searched.index.search(
+        rows,
+        config.rerank.top if config.rerank else config.k,
+        exclude=[set(query.own_rows) for query in queries] if config.exclude_self else None,
+        among=searched.among,
+        config=config.scan,
+    )
+    for query, row, found, near in zip(queries, rows, ids, similarities, strict=True):
+        best = _Found(found[found >= 0], np.clip(near[found >= 0], -1, 1))
+        if config.rerank:
+            best = _reordered(row, best, searched)
+        yield tuple(_hits(query, best, searched))
+
+
+def _reordered(row: NDArray[np.float32], found: _Found, searched: Searched) -> _Found:
+    stored = np.asarray(searched.index.rows[found.ids], dtype=np.float64)
+    asked = row.astype(np.float64)
+    scores = reranked(asked / np.linalg.norm(asked), stored, searched.config.rerank)
+    order = np.argsort(-scores, kind="stable")
+    return _Found(found.ids[order], found.similarities[order], scores[order])
+
+
+def _hits(query: Query, found: _Found, searched: Searched) -> Iterator[Hit]:
+    index, config = searched.index, searched.config
+    near = found.similarities
+    kept = np.arange(len(near))
+    if config.min_similarity is not None:
+        kept = kept[near >= config.min_similarity]
+    for rank, place in enumerate(kept[: config.k].tolist(), start=1):
+        number = int(found.ids[place])
+        picture, file = index.picture(number), index.file(number)
+        branches = None
+        if config.explain and searched.blocks is not None:
+            stored = np.asarray(index.rows[number], dtype=np.float32)
+            branches = branch_similarities(query.row, stored, searched.blocks)
+        yield Hit(
+            rank=rank,
+            similarity=float(near[place]),
+            path=display_path(file) if file else f"row:{number}",
+            label=picture.label if picture else None,
+            row=number,
+            branches=branches,
+            score=None if found.scores is None else float(found.scores[place]),
+        )
