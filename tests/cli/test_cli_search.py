@@ -12,6 +12,12 @@ from cgdcli.views.sheet import BORDER, CAPTION, GAP, RIGHT, TILE, UNKNOWN, WRONG
 RED, BLUE = "imgs/red/10.png", "imgs/blue/12.png"
 
 
+@pytest.fixture
+def reencoded(tmp_path):
+    """The pixels of RED in another file: no picture of the index, so a network is wanted."""
+    return draw(tmp_path / "elsewhere/red.bmp", "red", 10)
+
+
 def hits(ran):
     assert ran.code == 0, ran.err
     (answer,) = json.loads(ran.out)
@@ -97,6 +103,17 @@ def test_a_row_that_is_not_there(cgd, in_toy, row):
 @pytest.mark.parametrize("row", ["row:-1", "row:x", "row:"])
 def test_a_row_that_is_no_number(cgd, in_toy, row):
     check_failure(ask(cgd, row), 1, row)
+
+
+def test_a_picture_that_the_index_has_loads_no_network(cgd, own_index, tmp_path):
+    """By its place or by its content; not once it has changed."""
+    own_index.with_name("model.safetensors").unlink()
+    copy = shutil.copy(RED, tmp_path / "copy.png")
+    for query in (RED, copy):
+        first = hits(ask(cgd, query))[0]
+        assert first["path"] == RED and first["similarity"] == pytest.approx(1, abs=1e-6)
+    draw(tmp_path / "copy.png", "red", 77)
+    check_failure(ask(cgd, copy), 4, "model.safetensors")
 
 
 # ---- self
@@ -211,27 +228,27 @@ def own_index(cgd, toy, tmp_path, monkeypatch):
     return tmp_path / "feats.npy"
 
 
-def test_the_model_beside_the_moved_index(cgd, own_index, tmp_path, monkeypatch):
+def test_the_model_beside_the_moved_index(cgd, own_index, tmp_path, monkeypatch, reencoded):
     other = tmp_path / "other"
     other.mkdir()
     for name in ("feats.npy", "feats.sqlite"):
         shutil.move(name, other / name)
     shutil.move("model.safetensors", other / "renamed.safetensors")
-    ran = ask(cgd, RED, index=other / "feats.npy")
+    ran = ask(cgd, reencoded, index=other / "feats.npy")
     assert hits(ran)[0]["path"] == RED
     assert "renamed.safetensors" in ran.err
 
 
-def test_the_model_under_runs_by_its_fingerprint(cgd, own_index, tmp_path):
+def test_the_model_under_runs_by_its_fingerprint(cgd, own_index, tmp_path, reencoded):
     (tmp_path / "runs/a").mkdir(parents=True)
     shutil.move("model.safetensors", "runs/a/last.safetensors")
-    ran = ask(cgd, RED)
+    ran = ask(cgd, reencoded)
     assert hits(ran)[0]["path"] == RED and "runs/a/last.safetensors" in ran.err
 
 
-def test_the_model_is_gone(cgd, own_index):
+def test_the_model_is_gone(cgd, own_index, reencoded):
     own_index.with_name("model.safetensors").unlink()
-    ran = ask(cgd, RED)
+    ran = ask(cgd, reencoded)
     check_failure(ran, 4, "feats.npy", "model.safetensors")
     assert "--model" in ran.err
     assert hits(ask(cgd, "row:0"))  # a row needs no model
@@ -242,9 +259,9 @@ def test_another_model_is_refused(cgd, in_toy):
     check_failure(ran, 4, "old.safetensors", "feats.npy")
 
 
-def test_another_model_at_the_recorded_place_is_refused(cgd, own_index, toy):
+def test_another_model_at_the_recorded_place_is_refused(cgd, own_index, toy, reencoded):
     shutil.copy(toy.folder / "old.safetensors", "model.safetensors")
-    check_failure(ask(cgd, RED), 4, "model.safetensors", "feats.npy")
+    check_failure(ask(cgd, reencoded), 4, "model.safetensors", "feats.npy")
 
 
 # ---- rows alone
@@ -261,9 +278,9 @@ def test_rows_alone_with_a_model_and_by_row(cgd, in_toy, tmp_path):
     assert len(hits(ask(cgd, "row:4", index=bare))) == 9
 
 
-def test_rows_alone_without_a_model(cgd, in_toy, tmp_path):
+def test_rows_alone_without_a_model(cgd, in_toy, tmp_path, reencoded):
     bare = shutil.copy("feats.npy", tmp_path / "bare.npy")
-    ran = ask(cgd, RED, index=bare)
+    ran = ask(cgd, reencoded, index=bare)
     check_failure(ran, 4, "bare.npy")
     assert "--model" in ran.err and "row:" in ran.err
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from cli_toys import draw
+from PIL import Image
 
 from cgdcli import embed_images, search_images
 from cgdcli.config import CGDConfig, EmbedConfig, SearchConfig, Transform, VectorConfig
@@ -91,10 +92,17 @@ def test_a_refresh_computes_with_the_indexs_own_network(begun, elsewhere, monkey
     assert after.graph() == before.graph()
 
 
+def reencoded(folder):
+    """The pixels of a picture of the index in another file, which the index does not know."""
+    with Image.open(folder / "imgs/05.png") as picture:
+        picture.save(folder / "05.bmp")
+    return folder / "05.bmp"
+
+
 def test_a_query_computes_with_it_without_the_model(elsewhere):
     (elsewhere / "m.safetensors").unlink()
     index = EmbeddingIndex.open(elsewhere / "f.npy")
-    (answer,) = search_images([elsewhere / "imgs/05.png"], index, SearchConfig(k=1)).results
+    (answer,) = search_images(reencoded(elsewhere), index, SearchConfig(k=1)).results
     assert Path(answer.hits[0].path).name == "05.png"
     assert answer.hits[0].similarity == pytest.approx(1, abs=1e-6)
     engines = sorted(file.name for file in (elsewhere / "cache/cgd/engines").iterdir())
@@ -105,9 +113,7 @@ def test_a_query_that_cannot_be_int8_says_so(elsewhere, monkeypatch, caplog):
     monkeypatch.setattr("cgdcli.engines.choosing.is_installed", lambda: False)
     monkeypatch.setattr(logging.getLogger("cgdcli"), "propagate", True)  # not after a command
     caplog.set_level("WARNING", "cgdcli")
-    (answer,) = search_images(
-        [elsewhere / "imgs/05.png"], elsewhere / "f.npy", SearchConfig(k=1)
-    ).results
+    (answer,) = search_images(reencoded(elsewhere), elsewhere / "f.npy", SearchConfig(k=1)).results
     assert answer.hits[0].similarity > 0.9
     assert "is int8, and its queries are computed in fp32, since OpenVINO" in caplog.text
     with pytest.raises(ConfigError, match="computed by OpenVINO on the CPU"):
@@ -120,7 +126,7 @@ def test_a_network_that_is_damaged_or_gone(elsewhere, damage):
     with sqlite3.connect(elsewhere / "f.sqlite") as database:
         database.execute(damage)
     with pytest.raises(IndexFileError, match="gone or damaged") as caught:
-        search_images([elsewhere / "imgs/05.png"], elsewhere / "f.npy", SearchConfig(k=1))
+        search_images(reencoded(elsewhere), elsewhere / "f.npy", SearchConfig(k=1))
     assert "--rebuild" in caught.value.hint
 
 
