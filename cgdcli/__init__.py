@@ -17,6 +17,7 @@ _HOMES = {
     "EmbedConfig": "cgdcli.config",
     "EmbeddingIndex": "cgdcli.index.store",
     "ExportConfig": "cgdcli.config",
+    "ApproximateConfig": "cgdcli.config",
     "ProfileConfig": "cgdcli.config",
     "RerankConfig": "cgdcli.config",
     "ScanConfig": "cgdcli.config",
@@ -36,6 +37,7 @@ _HOMES = {
     "evaluate_vectors": "cgdcli.judging.steps",
     "export_model": "cgdcli.exporting",
     "export_weights": "cgdcli.conversion",
+    "index_approximately": "cgdcli.indexing",
     "inspect_file": "cgdcli.inspection",
     "load_model": "cgdcli.weights.loading",
     "plan_conversion": "cgdcli.conversion",
@@ -48,6 +50,7 @@ __all__ = [*sorted(_HOMES), "__version__"]  # noqa: PLE0604
 
 if TYPE_CHECKING:
     from cgdcli.config import (  # noqa: F401
+        ApproximateConfig,
         CGDConfig,
         ConvertConfig,
         EmbedConfig,
@@ -74,6 +77,7 @@ if TYPE_CHECKING:
     from cgdcli.evaluation import evaluate  # noqa: F401
     from cgdcli.exporting import export_model  # noqa: F401
     from cgdcli.index.store import EmbeddingIndex  # noqa: F401
+    from cgdcli.indexing import index_approximately  # noqa: F401
     from cgdcli.inspection import compare_files, inspect_file  # noqa: F401
     from cgdcli.judging.comparison import compare_runs  # noqa: F401
     from cgdcli.judging.steps import evaluate_vectors  # noqa: F401

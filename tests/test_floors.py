@@ -28,6 +28,7 @@ FLOORS = {
     "embedding": 6,
     "querying": 6,
     "retrieval": 6,
+    "indexing": 6,
     "evaluation": 6,
     "profiling": 6,
     "conversion": 6,

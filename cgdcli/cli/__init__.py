@@ -17,6 +17,7 @@ from cgdcli.cli.convert_weights import convert_weights
 from cgdcli.cli.embed import embed
 from cgdcli.cli.evaluate import evaluate
 from cgdcli.cli.export import export
+from cgdcli.cli.index import index
 from cgdcli.cli.inspect import inspect
 from cgdcli.cli.optional_values import with_ray_address
 from cgdcli.cli.profile import profile
@@ -40,7 +41,7 @@ app = typer.Typer(
     "CGD_TRAIN_EPOCHS=5. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done but pictures were "
     "skipped, 4 files that do not belong together.",
 )
-for command in (train, embed, search, evaluate, compare, check, profile, inspect, export):
+for command in (train, embed, search, index, evaluate, compare, check, profile, inspect, export):
     app.command()(command)
 app.command("convert-weights")(convert_weights)
 

@@ -40,6 +40,8 @@ from cgdcli.config.names import (
 )
 from cgdcli.config.network import CGDConfig, Transform, check_descriptors, pooled_config
 from cgdcli.config.search import (
+    ApproximateConfig,
+    ApproximateKind,
     Rerank,
     RerankConfig,
     ScanConfig,
@@ -57,6 +59,8 @@ __all__ = [
     "RECIPES",
     "RESNETS",
     "TORCHVISION",
+    "ApproximateConfig",
+    "ApproximateKind",
     "BatchNorm",
     "CGDConfig",
     "Cache",

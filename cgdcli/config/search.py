@@ -19,6 +19,38 @@ class Rerank(StrEnum):
     dba = "dba"
 
 
+class ApproximateKind(StrEnum):
+    """How rows are kept short in an approximate index."""
+
+    auto = "auto"
+    rabitq = "rabitq"
+    sq8 = "sq8"
+
+
+@dataclass(frozen=True)
+class ApproximateConfig:
+    """How an approximate index is made.
+
+    Attributes:
+        kind: `rabitq` is a bit a column, `sq8` a byte; `auto`: the first if it reaches `recall`,
+            and nothing where there are so few rows that exact search is as good.
+        recall: of the 10 nearest rows so many must be found, in the mean over `sample` rows that
+            ask; the least work that does is chosen.
+        max_memory: bytes that the short rows may take while it is made; sq8 is not tried beyond it.
+    """
+
+    kind: ApproximateKind = ApproximateKind.auto
+    recall: float = 0.99
+    sample: int = 200
+    max_memory: int = 4_096 * MEBIBYTE
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kind", check_choice("type", self.kind, ApproximateKind))
+        check_range("--recall", self.recall, 0.1, 1)
+        check_range("sample", self.sample, 10, 100_000)
+        check_range("--max-memory", self.max_memory / MEBIBYTE, 8, 2**20)
+
+
 @dataclass(frozen=True)
 class ScanConfig:
     """How much memory and how many threads looking at every row may take.
@@ -83,6 +115,7 @@ class SearchConfig:
         min_similarity: leave out hits below it.
         where: leave out rows of which this is not true; see `index.where`.
         branches: (letter, weight) of the branches that count; empty: all alike.
+        exact: look at every row also where there is an approximate index.
     """
 
     k: int = 10
@@ -93,6 +126,7 @@ class SearchConfig:
     min_similarity: float | None = None
     where: str | None = None
     branches: tuple[tuple[str, float], ...] = ()
+    exact: bool = False
     rerank: RerankConfig = field(default_factory=RerankConfig)
     scan: ScanConfig = field(default_factory=ScanConfig)
 

@@ -24,6 +24,7 @@ from cgdcli.reports.profile import (
     StageProfile,
 )
 from cgdcli.reports.retrieval import (
+    ApproximateReport,
     EmbedReport,
     Hit,
     QueryHits,
@@ -48,6 +49,7 @@ from cgdcli.reports.training import EpochReport, StartReport, StepReport, TrainR
 from cgdcli.reports.trial import ReadingScore, TrialReport
 
 __all__ = [
+    "ApproximateReport",
     "BranchRecall",
     "CheckReport",
     "CompareReport",

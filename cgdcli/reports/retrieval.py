@@ -102,6 +102,36 @@ class SearchReport(Report):
 
 
 @dataclass(frozen=True)
+class ApproximateReport(Report):
+    """What `index_approximately` made, or found.
+
+    Attributes:
+        file: None where none is worth it, of fewer than `fewest_rows`.
+        new: it was made now.
+        faiss: what faiss made it of.
+        nprobe, candidates: cells that a query looks at, and rows proposed for ten hits.
+        recall: of the ten nearest rows, found in the mean over `sample` rows that asked.
+        queries_per_second: one query after the other; `exact_per_second` by looking at every row.
+        bytes: of the file.
+    """
+
+    index: Path
+    file: Path | None
+    rows: int
+    new: bool = False
+    faiss: str = ""
+    nprobe: int = 0
+    candidates: int = 0
+    recall: float = 0.0
+    sample: int = 0
+    queries_per_second: float = 0.0
+    exact_per_second: float = 0.0
+    bytes: int = 0
+    seconds: float = 0.0
+    fewest_rows: int = 0
+
+
+@dataclass(frozen=True)
 class VectorStep(Report):
     """Retrieval quality once a step is added to those before it; figures as in `RecallReport`.
 

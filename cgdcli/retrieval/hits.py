@@ -1,5 +1,6 @@
 """From rows of queries to hits: what is nearest, in what order, and what each is."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -7,12 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgdcli.config import SearchConfig
+from cgdcli.index.approximate import ApproximateIndex, faiss_path
 from cgdcli.index.rerank import reranked
 from cgdcli.index.store import EmbeddingIndex
 from cgdcli.reports import Hit
 from cgdcli.retrieval.places import display_path
 from cgdcli.retrieval.queries import Query
 from cgdcli.retrieval.vectors import Blocks, branch_similarities, reweighted
+
+logger = logging.getLogger("cgdcli")
 
 
 @dataclass(frozen=True)
@@ -44,18 +48,40 @@ def hits_of(queries: Sequence[Query], searched: Searched) -> Iterator[tuple[Hit,
     rows = np.stack([query.row for query in queries])
     if config.branches and blocks is not None:
         rows = np.stack([reweighted(row, blocks, config.branches) for row in rows])
-    similarities, ids = searched.index.search(
-        rows,
-        config.rerank.top if config.rerank else config.k,
-        exclude=[set(query.own_rows) for query in queries] if config.exclude_self else None,
-        among=searched.among,
-        config=config.scan,
-    )
+    exclude = [set(query.own_rows) for query in queries] if config.exclude_self else None
+    similarities, ids = _nearest(searched, rows, exclude)
     for query, row, found, near in zip(queries, rows, ids, similarities, strict=True):
         best = _Found(found[found >= 0], np.clip(near[found >= 0], -1, 1))
         if config.rerank:
             best = _reordered(row, best, searched)
         yield tuple(_hits(query, best, searched))
+
+
+def _nearest(
+    searched: Searched, rows: NDArray[np.float32], exclude: list[set[int]] | None
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """By the approximate index where there is one that is worth it; what it lacks, by every row."""
+    index, config, among = searched.index, searched.config, searched.among
+    k = config.rerank.top if config.rerank else config.k
+    quick = None if config.exact else ApproximateIndex.beside(index)
+    if quick is None or not quick.is_worth_it(k, among):
+        return index.search(rows, k, exclude=exclude, among=among, config=config.scan)
+    logger.info(
+        "`%s` proposes what is looked at (it finds %.1f %% of the ten nearest); --exact looks at "
+        "every row",
+        *(faiss_path(index.path), 100 * quick.facts.recall),
+    )
+    similarities, ids = quick.search(rows, index.rows, k, exclude=exclude, among=among)
+    there = len(index) if among is None else len(among)
+    for query in np.flatnonzero((ids < 0).any(axis=1)).tolist():
+        hidden = exclude[query] if exclude else set()
+        if (ids[query] >= 0).sum() < there - len(hidden):
+            alone = [hidden] if hidden else None
+            found = index.search(
+                rows[query : query + 1], k, exclude=alone, among=among, config=config.scan
+            )
+            similarities[query], ids[query] = found[0][0], found[1][0]
+    return similarities, ids
 
 
 def _reordered(row: NDArray[np.float32], found: _Found, searched: Searched) -> _Found:

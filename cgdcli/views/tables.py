@@ -10,6 +10,7 @@ from rich.text import Text
 from cgdcli.index.shards import part_named
 from cgdcli.remote import shown
 from cgdcli.reports import (
+    ApproximateReport,
     EmbedReport,
     EpochReport,
     QueryHits,
@@ -41,6 +42,25 @@ def hits_table(result: QueryHits) -> RenderableType:
         table.add_row(*(Text(cell) for cell in cells))
     label = f" (label {result.label})" if result.label is not None else ""
     return Group(Text(f"{result.query}{label}"), table)
+
+
+def approximate_lines(report: ApproximateReport) -> list[str]:
+    """What an approximate index is and does; or why there is none."""
+    if report.file is None:
+        return [
+            f"none is made of {counted(report.rows, 'row')}: below {report.fewest_rows} looking at "
+            "every row takes a few ms; --type rabitq makes one all the same"
+        ]
+    words = "made" if report.new else "is there already"
+    times = report.queries_per_second / report.exact_per_second
+    took = f" in {duration(report.seconds)}" if report.new else ""
+    return [
+        f"{report.file} {words}{took}: {report.faiss}, {bytes_text(report.bytes)}",
+        f"recall@10 {report.recall:.4f} ({counted(report.sample, 'row')} of the index asked), "
+        f"{report.nprobe} cells and {report.candidates} candidates a query",
+        f"{report.queries_per_second:.0f} queries/s one after the other, {times:.1f} x looking at "
+        f"every row ({report.exact_per_second:.1f})",
+    ]
 
 
 def recall_line(report: RecallReport) -> str:

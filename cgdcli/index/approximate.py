@@ -1,0 +1,246 @@
+"""An approximate index beside an exact one: `feats.faiss`, of faiss, and what is known of it.
+
+It holds cells (inverted lists around k-means centres) of rows kept short, so that a query looks at
+a few cells instead of at every row. It only proposes: what it proposes is scored again from the
+`.npy` as `index.exact` does, so that similarities are exact and only a row that was not proposed
+can be missing. How rarely that is was measured when it was made, and stands in `feats.faiss.json`.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cgdcli.errors import ConfigError, IndexFileError, MismatchError
+from cgdcli.index.exact import cores
+from cgdcli.index.rows import sampled_checksum
+from cgdcli.index.scanning import Rows
+
+if TYPE_CHECKING:
+    from cgdcli.index.store import EmbeddingIndex
+
+logger = logging.getLogger("cgdcli")
+
+FORMAT = 1
+Ids = NDArray[np.int64]
+# Of the rows that a filter leaves, so few are looked at one by one: faster, and exact.
+FEW_OF_ALL = 0.1
+_SAMPLED_BYTES = 65_536
+
+
+@dataclass(frozen=True)
+class ApproximateFacts:
+    """What an approximate index says of itself.
+
+    Attributes:
+        generation, checksum: of the index that it was made of.
+        faiss: the description that faiss makes such an index of.
+        nprobe: cells that a query looks at.
+        candidates: proposed for ten hits; for more, in proportion.
+        recall: of the ten nearest rows, found in the mean over `sample` rows that asked.
+        seconds: of one query by one thread, its proposals scored again; `exact_seconds` the same by
+            looking at every row, by all threads.
+        digest: of the file `feats.faiss`.
+    """
+
+    rows: int
+    dim: int
+    generation: str
+    checksum: str
+    faiss: str
+    nprobe: int
+    candidates: int
+    recall: float
+    sample: int
+    seconds: float
+    exact_seconds: float
+    digest: str
+    version: str
+    format: int = FORMAT
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read `feats.faiss.json`.
+
+        Raises:
+            IndexFileError: it is damaged, or of another version.
+        """
+        try:
+            facts = cls(**json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise IndexFileError(
+                f"`{path}` does not say what `{path.with_suffix('').name}` is: {error}",
+                hint=f"make it anew: cgd index {_npy_of(path)} --force",
+            ) from error
+        if facts.format != FORMAT:
+            raise IndexFileError(
+                f"`{path}` has format {facts.format}; this cgd reads {FORMAT}",
+                hint=f"make it anew: cgd index {_npy_of(path)} --force",
+            )
+        return facts
+
+    def text(self) -> str:
+        """As it is written."""
+        return json.dumps(dataclasses.asdict(self), indent=1)
+
+    def describes(self, index: "EmbeddingIndex") -> bool:
+        """Whether it was made of the rows that the index has now."""
+        return (self.rows, self.dim, self.generation, self.checksum) == state_of(index)
+
+
+def faiss_path(npy: Path) -> Path:
+    """`feats.faiss`."""
+    return npy.with_suffix(".faiss")
+
+
+def facts_path(npy: Path) -> Path:
+    """`feats.faiss.json`."""
+    return npy.with_suffix(".faiss.json")
+
+
+def state_of(index: "EmbeddingIndex") -> tuple[int, int, str, str]:
+    """Rows, columns, generation and checksum: other ones if any row is another."""
+    generation, checksum = "", ""
+    if index.header is not None:
+        generation, checksum = index.header.generation, index.header.checksum
+    elif isinstance(index.rows, np.ndarray):
+        checksum = sampled_checksum(index.rows)
+    return len(index), index.dim, generation, checksum
+
+
+def imported_faiss() -> Any:
+    """The library.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    # Threads that wait by spinning make 2 threads on 2 busy cores three times slower than one.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        import faiss
+    except ImportError as error:
+        raise ConfigError(
+            f"an approximate index wants faiss, which is not installed ({error})",
+            hint="pip install 'cgdcli[ann]'; or search with --exact",
+        ) from error
+    return faiss
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's length, beginning and end: tells a file that was cut or changed halfway
+    from the one that was written, at once."""
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        digest.update(file.read(_SAMPLED_BYTES))
+        file.seek(max(0, size - _SAMPLED_BYTES))
+        digest.update(file.read(_SAMPLED_BYTES))
+    return digest.hexdigest()
+
+
+class ApproximateIndex:
+    """An opened `feats.faiss`, mapped: what a query does not touch is not read."""
+
+    def __init__(self, found: Any, facts: ApproximateFacts) -> None:
+        self.faiss, self.facts = imported_faiss(), facts
+        self.index = found
+
+    @classmethod
+    def beside(cls, index: "EmbeddingIndex") -> Self | None:
+        """The one of an index, if there is one that may be used; why not is said.
+
+        One that was made before rows changed is never used: every row is then looked at.
+        """
+        facts_file, file = facts_path(index.path), faiss_path(index.path)
+        if not facts_file.exists() or not file.exists():
+            return None
+        try:
+            facts = ApproximateFacts.read(facts_file)
+            if not facts.describes(index):
+                raise MismatchError(
+                    f"`{file}` was made of other rows than `{index.path.name}` has now",
+                    hint=f"renew it: cgd index {index.path}",
+                )
+            return cls(_opened(file, facts), facts)
+        except (ConfigError, IndexFileError, MismatchError) as error:
+            logger.warning("%s; every row is looked at instead (%s)", error.what, error.hint)
+            return None
+
+    def search(
+        self,
+        queries: NDArray[np.float32],
+        rows: Rows,
+        k: int,
+        *,
+        exclude: Sequence[set[int]] | None = None,
+        among: Ids | None = None,
+    ) -> tuple[NDArray[np.float64], Ids]:
+        """As `index.exact.nearest`, but of the rows that it proposes.
+
+        Where it proposes fewer than `k`, the rest is -inf and -1.
+        """
+        count = min(k, self.facts.rows)
+        most = max((len(rows) for rows in exclude or ()), default=0)
+        proposed = self.propose(queries, self.candidates(k) + most, among)
+        similarities = np.full((len(queries), count), -np.inf)
+        ids = np.full((len(queries), count), -1, dtype=np.int64)
+        for number, (query, found) in enumerate(zip(queries, proposed, strict=True)):
+            kept = np.unique(found[found >= 0])
+            if exclude is not None:
+                kept = kept[~np.isin(kept, list(exclude[number]))]
+            near = np.vecdot(rows[kept].astype(np.float64), query.astype(np.float64))
+            order = np.lexsort((kept, -near))[:count]
+            similarities[number, : len(order)], ids[number, : len(order)] = near[order], kept[order]
+        return similarities, ids
+
+    def candidates(self, k: int) -> int:
+        """Rows that are proposed for `k` hits."""
+        return max(self.facts.candidates, -(-self.facts.candidates * k // 10))
+
+    def is_worth_it(self, k: int, among: Ids | None) -> bool:
+        """Whether it has less to look at than there are rows."""
+        rows = self.facts.rows if among is None else len(among)
+        return 4 * self.candidates(k) < rows and rows > FEW_OF_ALL * self.facts.rows
+
+    def propose(self, queries: NDArray[np.float32], count: int, among: Ids | None = None) -> Ids:
+        """Rows (Q, count), best first by what it knows, -1 where there are no more."""
+        faiss = self.faiss
+        faiss.omp_set_num_threads(min(cores(), len(queries)))
+        settings: dict[str, Any] = {"nprobe": self.facts.nprobe}
+        if among is not None:
+            chosen = np.zeros(self.facts.rows, np.bool_)
+            chosen[among] = True
+            settings["sel"] = faiss.IDSelectorBitmap(np.packbits(chosen, bitorder="little"))
+        parameters = faiss.SearchParametersIVF(**settings)
+        _, found = self.index.search(
+            np.ascontiguousarray(queries, np.float32), count, params=parameters
+        )
+        return np.asarray(found, dtype=np.int64)
+
+
+def _opened(file: Path, facts: ApproximateFacts) -> Any:
+    faiss = imported_faiss()
+    if file_digest(file) != facts.digest:
+        raise IndexFileError(
+            f"`{file}` is not the one that `{file.name}.json` describes",
+            hint=f"make it anew: cgd index {_npy_of(file)} --force",
+        )
+    try:
+        return faiss.read_index(str(file), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
+    except RuntimeError as error:
+        raise IndexFileError(
+            f"`{file}` cannot be read by faiss {faiss.__version__} (made by {facts.version})",
+            hint=f"make it anew: cgd index {_npy_of(file)} --force",
+        ) from error
+
+
+def _npy_of(path: Path) -> Path:
+    return path.with_name(path.name.partition(".faiss")[0] + ".npy")

@@ -1,0 +1,123 @@
+"""Job: an approximate index beside an exact one, for more rows than one wants to look at."""
+
+import logging
+import time
+from pathlib import Path
+
+from cgdcli.config import ApproximateConfig
+from cgdcli.errors import CGDError, ConfigError
+from cgdcli.files import atomic_files, writer_lock
+from cgdcli.index.approximate import (
+    ApproximateFacts,
+    facts_path,
+    faiss_path,
+    imported_faiss,
+)
+from cgdcli.index.approximating import (
+    FEWEST_ROWS,
+    OnRows,
+    Trial,
+    kinds_to_try,
+    make,
+    sample_of,
+)
+from cgdcli.index.store import EmbeddingIndex, open_index
+from cgdcli.reports import ApproximateReport
+
+logger = logging.getLogger("cgdcli")
+
+
+def index_approximately(
+    index: EmbeddingIndex | Path | str,
+    config: ApproximateConfig | None = None,
+    *,
+    force: bool = False,
+    on_rows: OnRows | None = None,
+) -> ApproximateReport:
+    """Make `feats.faiss` beside `feats.npy`, and measure it.
+
+    None is made of fewer rows than it is worth, unless a kind is named.
+
+    Args:
+        force: make it anew also where the one that is there is of these rows.
+
+    Raises:
+        ConfigError: faiss is not installed, or the index has no rows.
+        OutputError: it cannot be written, or another process is writing it.
+    """
+    config, stored = config or ApproximateConfig(), open_index(index)
+    started = time.monotonic()
+    if not len(stored):
+        raise ConfigError(f"`{stored.path}` has no rows", hint="embed pictures first")
+    target, facts_file = faiss_path(stored.path), facts_path(stored.path)
+    kinds = kinds_to_try(config, len(stored), stored.dim)
+    if not kinds:
+        return ApproximateReport(stored.path, None, len(stored), fewest_rows=FEWEST_ROWS)
+    imported_faiss()
+    with writer_lock(target):
+        facts = None if force else _there(facts_file, target, stored, config)
+        new = facts is None
+        if facts is None:
+            facts = _made(stored, config, target, facts_file, on_rows)
+    return ApproximateReport(
+        stored.path,
+        target,
+        len(stored),
+        new,
+        facts.faiss,
+        facts.nprobe,
+        facts.candidates,
+        facts.recall,
+        facts.sample,
+        1 / facts.seconds,
+        1 / facts.exact_seconds,
+        target.stat().st_size,
+        time.monotonic() - started,
+    )
+
+
+def _there(
+    facts_file: Path, target: Path, index: EmbeddingIndex, config: ApproximateConfig
+) -> ApproximateFacts | None:
+    """What is there already, if it is of these rows and of what is asked."""
+    if not facts_file.exists() or not target.exists():
+        return None
+    try:
+        facts = ApproximateFacts.read(facts_file)
+    except CGDError:
+        return None
+    kind = facts.faiss.rpartition(",")[2].lower()
+    same = facts.describes(index) and config.kind in ("auto", kind)
+    return facts if same and facts.recall >= config.recall else None
+
+
+def _made(
+    index: EmbeddingIndex,
+    config: ApproximateConfig,
+    target: Path,
+    facts_file: Path,
+    on_rows: OnRows | None,
+) -> ApproximateFacts:
+    """The first kind that reaches the recall, else the one that comes nearest; written."""
+    faiss = imported_faiss()
+    sample = sample_of(index, config.sample)
+    best: ApproximateFacts | None = None
+    with atomic_files(facts_file, target) as folder:
+        for kind in kinds_to_try(config, len(index), index.dim):
+            made, tried = make(index, kind, on_rows), folder / f"{kind}.faiss"
+            faiss.write_index(made, str(tried))
+            facts = Trial(made, kind, index, sample).tuned(tried, config.recall)
+            if best is None or facts.recall > best.recall:
+                best = facts
+                tried.replace(folder / target.name)
+            if best.recall >= config.recall:
+                break
+        assert best is not None
+        (folder / facts_file.name).write_text(best.text())
+    if best.recall < config.recall:
+        logger.warning(
+            "recall@10 %.3f is less than the %.3f that were wanted: the rows lie such that short "
+            "ones do not tell them apart; `--exact` searches without it",
+            *(best.recall, config.recall),
+        )
+    return best

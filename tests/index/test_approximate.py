@@ -1,0 +1,226 @@
+"""An approximate index beside an exact one: what it finds, and that it is never silently old."""
+
+import json
+import logging
+import shutil
+
+import numpy as np
+import pytest
+from test_store import DIM, build, header, pictures
+
+from cgdcli import SearchConfig, search_images
+from cgdcli.config import ApproximateConfig
+from cgdcli.errors import ConfigError, OutputError
+from cgdcli.files import writer_lock
+from cgdcli.index import approximate, approximating
+from cgdcli.index.approximate import ApproximateFacts, ApproximateIndex, facts_path, faiss_path
+from cgdcli.index.approximating import cells
+from cgdcli.index.builder import IndexBuilder
+from cgdcli.index.exact import nearest
+from cgdcli.index.store import EmbeddingIndex
+from cgdcli.indexing import index_approximately
+
+ROWS = 6_000
+
+
+def clustered(rows, dim, seed=0):
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((60, dim))
+    values = centres[rng.integers(0, 60, rows)] + 0.6 * rng.standard_normal((rows, dim))
+    return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """6 000 rows of 64, an approximate index beside them."""
+    path = tmp_path_factory.mktemp("approximate") / "feats.npy"
+    with IndexBuilder(path, 64) as builder:
+        names = [f"{i:05d}.jpg" for i in range(ROWS)]
+        labels = [str(i % 40) for i in range(ROWS)]
+        builder.append(clustered(ROWS, 64), pictures("/data", names, labels))
+        builder.finish(header(dim=64, blocks=[("S", 0, 32), ("G", 32, 64)]))
+    report = index_approximately(path, ApproximateConfig("rabitq", 0.98))
+    return path, report
+
+
+@pytest.fixture
+def copied(made, tmp_path):
+    for file in made[0].parent.iterdir():
+        shutil.copy(file, tmp_path)
+    return tmp_path / "feats.npy"
+
+
+def test_the_report_says_what_was_measured(made):
+    path, report = made
+    assert report.file == faiss_path(path) and report.new and report.rows == ROWS
+    assert 0.98 <= report.recall <= 1 and report.sample == 200
+    assert report.bytes == report.file.stat().st_size < path.stat().st_size / 8
+    assert report.queries_per_second > 0 and report.exact_per_second > 0
+
+
+def test_it_finds_what_exact_search_finds_with_the_same_similarities(made):
+    index = EmbeddingIndex.open(made[0])
+    quick = ApproximateIndex.beside(index)
+    queries = index.rows[7:6_000:60] + clustered(100, 64, seed=7) / 4  # none that it was tuned on
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    found, ids = quick.search(queries, index.rows, 10)
+    exact, exact_ids = nearest(queries, index.rows, 10)
+    shares = [len(set(a) & set(b)) / 10 for a, b in zip(ids, exact_ids, strict=True)]
+    assert np.mean(shares) > 0.95
+    for query, near, rows in zip(queries, found, ids, strict=True):
+        assert np.array_equal(near, np.vecdot(index.rows[rows].astype(float), query.astype(float)))
+        assert list(zip(-near, rows, strict=True)) == sorted(zip(-near, rows, strict=True))
+    same = (ids == exact_ids).all(axis=1)
+    assert np.array_equal(found[same], exact[same]) and same.sum() > 50
+
+
+def test_search_uses_it_and_says_so(made, caplog):
+    caplog.set_level(logging.INFO, "cgdcli")
+    (answer,) = search_images("row:5", made[0], SearchConfig(k=5)).results
+    assert answer.hits[0].row == 5 and "proposes what is looked at" in caplog.text
+    caplog.clear()
+    (exact,) = search_images("row:5", made[0], SearchConfig(k=5, exact=True)).results
+    assert exact.hits == answer.hits and not caplog.text
+
+
+def test_exclusions_and_a_filter_leave_out_what_they_name(made):
+    config = SearchConfig(k=20, exclude_self=True, where="row >= 1000")
+    (answer,) = search_images("row:1500", made[0], config).results
+    rows = [hit.row for hit in answer.hits]
+    assert len(rows) == 20 and min(rows) >= 1000 and 1500 not in rows
+
+
+def test_what_it_does_not_propose_is_looked_for(made, monkeypatch):
+    """A filter that leaves many rows, none of them near: never fewer hits than there are."""
+    index = EmbeddingIndex.open(made[0])
+    near = nearest(index.rows[:1], index.rows, 4_000)[1][0]
+    far = np.setdiff1d(np.arange(ROWS), near)
+    quick = ApproximateIndex.beside(index)
+    monkeypatch.setattr(approximate, "FEW_OF_ALL", 0.0)
+    monkeypatch.setattr(EmbeddingIndex, "where", lambda *_: far)
+    lacking = quick.search(index.rows[:1], index.rows, 10, among=far)[1]
+    config = SearchConfig(k=10, where="row >= 0")
+    (answer,) = search_images("row:0", made[0], config).results
+    assert (lacking < 0).any(), "the case that is wanted"
+    expected = nearest(index.rows[:1], index.rows, 10, among=far)[1][0]
+    assert [hit.row for hit in answer.hits] == expected.tolist()
+
+
+def test_many_hits_or_few_rows_are_looked_at_one_by_one(made):
+    quick = ApproximateIndex.beside(EmbeddingIndex.open(made[0]))
+    assert quick.is_worth_it(10, None)
+    assert not quick.is_worth_it(2_000, None)
+    assert not quick.is_worth_it(10, np.arange(500))
+
+
+def test_rows_that_changed_since_are_noticed(copied, caplog):
+    with IndexBuilder(copied, 64) as builder:
+        rows = clustered(ROWS, 64)
+        rows[77] = -rows[78]
+        names = [f"{i:05d}.jpg" for i in range(ROWS)]
+        builder.append(rows, pictures("/data", names))
+        builder.finish(header(dim=64))
+    (answer,) = search_images("row:77", copied, SearchConfig(k=1)).results
+    assert answer.hits[0].row == 77
+    assert "was made of other rows" in caplog.text and "cgd index" in caplog.text
+    assert ApproximateIndex.beside(EmbeddingIndex.open(copied)) is None
+    assert index_approximately(copied, ApproximateConfig("rabitq", 0.9)).new
+    assert ApproximateIndex.beside(EmbeddingIndex.open(copied)) is not None
+
+
+def test_an_array_alone_whose_rows_changed(tmp_path):
+    rows = clustered(2_000, 16)
+    np.save(tmp_path / "f.npy", rows)
+    index_approximately(tmp_path / "f.npy", ApproximateConfig("sq8", 0.9))
+    assert ApproximateIndex.beside(EmbeddingIndex.open(tmp_path / "f.npy")) is not None
+    np.save(tmp_path / "f.npy", clustered(2_000, 16, seed=9))
+    assert ApproximateIndex.beside(EmbeddingIndex.open(tmp_path / "f.npy")) is None
+
+
+@pytest.mark.parametrize("damage", ["cut", "other", "facts", "format", "not faiss"])
+def test_a_damaged_one_is_not_used_and_said(copied, damage, caplog):
+    file, facts = faiss_path(copied), facts_path(copied)
+    data = file.read_bytes()
+    if damage == "cut":
+        file.write_bytes(data[: len(data) // 2])
+    elif damage == "other":
+        file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    elif damage == "facts":
+        facts.write_text("{")
+    elif damage == "format":
+        facts.write_text(json.dumps(json.loads(facts.read_text()) | {"format": 99}))
+    else:
+        file.write_bytes(b"x" * 1_000)
+        known = json.loads(facts.read_text())
+        facts.write_text(json.dumps(known | {"digest": approximate.file_digest(file)}))
+    assert ApproximateIndex.beside(EmbeddingIndex.open(copied)) is None
+    assert "every row is looked at instead" in caplog.text and "--force" in caplog.text
+
+
+def test_without_faiss_search_looks_at_every_row(made, monkeypatch, caplog):
+    monkeypatch.setitem(__import__("sys").modules, "faiss", None)
+    assert search_images("row:5", made[0], SearchConfig(k=1)).results[0].hits[0].row == 5
+    assert "cgdcli[ann]" in caplog.text
+    with pytest.raises(ConfigError, match="not installed"):
+        index_approximately(made[0], ApproximateConfig("sq8"))
+
+
+def test_one_that_is_there_is_left_alone(copied):
+    before = faiss_path(copied).stat().st_mtime_ns
+    assert not index_approximately(copied, ApproximateConfig(recall=0.95, kind="rabitq")).new
+    assert faiss_path(copied).stat().st_mtime_ns == before
+    assert index_approximately(copied, ApproximateConfig("rabitq", 0.95), force=True).new
+
+
+def test_another_kind_is_made_where_short_rows_do_not_do(tmp_path, monkeypatch):
+    """Rows without any structure, whose bits tell little."""
+    monkeypatch.setattr(approximating, "FEWEST_ROWS", 100)
+    monkeypatch.setattr(approximating, "_CANDIDATES", {"rabitq": (11,), "sq8": (50,)})
+    values = np.random.default_rng(0).standard_normal((3_000, 24)).astype(np.float32)
+    np.save(tmp_path / "f.npy", values / np.linalg.norm(values, axis=1, keepdims=True))
+    report = index_approximately(tmp_path / "f.npy", ApproximateConfig(recall=0.97))
+    assert report.faiss.endswith("SQ8") and report.recall >= 0.97
+    small = ApproximateConfig(recall=0.97, max_memory=8 * 2**20)
+    assert approximating.kinds_to_try(small, 10**6, 512) == ["rabitq"]
+
+
+def test_a_recall_that_cannot_be_reached_is_said(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(approximating, "_CANDIDATES", {"rabitq": (11,)})
+    values = np.random.default_rng(0).standard_normal((3_000, 24)).astype(np.float32)
+    np.save(tmp_path / "f.npy", values / np.linalg.norm(values, axis=1, keepdims=True))
+    report = index_approximately(tmp_path / "f.npy", ApproximateConfig("rabitq", 0.999))
+    assert report.recall < 0.999 and "is less than" in caplog.text
+    facts = ApproximateFacts.read(facts_path(tmp_path / "f.npy"))
+    assert facts.recall == report.recall
+
+
+def test_few_rows_want_none(tmp_path):
+    path = build(tmp_path / "feats.npy", 50)
+    report = index_approximately(path)
+    assert report.file is None and not faiss_path(path).exists()
+    few = index_approximately(path, ApproximateConfig("sq8", 0.5))
+    assert few.file.exists() and EmbeddingIndex.open(path).dim == DIM
+
+
+def test_two_at_once(copied):
+    with writer_lock(faiss_path(copied)), pytest.raises(OutputError, match="faiss"):
+        index_approximately(copied, ApproximateConfig("sq8"), force=True)
+
+
+def test_nothing_is_left_of_one_that_failed(copied, monkeypatch):
+    before = {f.name: f.read_bytes() for f in copied.parent.iterdir()}
+
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(approximating.Trial, "tuned", fail)
+    with pytest.raises(KeyboardInterrupt):
+        index_approximately(copied, ApproximateConfig("sq8"), force=True)
+    assert {f.name: f.read_bytes() for f in copied.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("rows", "count"), [(1, 1), (100, 2), (10_000, 128), (10**6, 2_048), (10**8, 16_384)]
+)
+def test_cells(rows, count):
+    assert cells(rows) == count
