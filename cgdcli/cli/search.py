@@ -1,7 +1,7 @@
 """`cgd search`: the pictures of an index that look like yours."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cgdcli.cli.options import (
     EXIT_SKIPPED,
@@ -18,7 +18,9 @@ from cgdcli.cli.options import (
 from cgdcli.cli.output import Output
 from cgdcli.config import Device, SearchConfig
 from cgdcli.errors import ConfigError
-from cgdcli.reports import QueryHits
+
+if TYPE_CHECKING:
+    from cgdcli.reports import QueryHits
 
 
 def search(
@@ -89,7 +91,7 @@ def search(
     return EXIT_SKIPPED if report.skipped else 0
 
 
-def _as_json(result: QueryHits) -> dict[str, Any]:
+def _as_json(result: "QueryHits") -> dict[str, Any]:
     """`branches` stands only where it was asked for."""
     hits = [
         {key: value for key, value in hit.to_dict().items() if key != "branches" or value}

@@ -302,10 +302,10 @@ def read_graph(file: Path) -> bytes:
     Raises:
         OSError: there is none, or it is not whole.
     """
-    data = file.read_bytes()
-    length = int.from_bytes(data[:8], "little")
-    graph = data[40:]
-    if len(graph) != length or hashlib.sha256(graph).digest() != data[8:40]:
+    with file.open("rb") as opened:
+        head, graph = opened.read(40), opened.read()
+    length = int.from_bytes(head[:8], "little")
+    if len(graph) != length or hashlib.sha256(graph).digest() != head[8:]:
         raise OSError(f"{file} is damaged")
     return graph
 

@@ -9,8 +9,6 @@ import hashlib
 import re
 import sys
 import tempfile
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import BinaryIO
 
@@ -75,6 +73,8 @@ def _kept(name: str, stream: BinaryIO) -> Path:
 
 
 def _from_web(address: str) -> Path:
+    import urllib.request  # 15 ms, which other queries need not pay
+
     request = urllib.request.Request(address, headers={"User-Agent": "cgd"})
     try:
         with urllib.request.urlopen(request, timeout=SECONDS_OF_SILENCE) as answer:

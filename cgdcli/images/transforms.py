@@ -7,11 +7,15 @@ its device (`model.cgd.normalize_pixels`).
 """
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from cgdcli.images.decoding import Pixels
+
+if TYPE_CHECKING:
+    from numpy.random import Generator  # 10 ms, which nobody who embeds need pay
 
 # Twice the size suffices to be resized from: the cosine to an embedding from the whole picture is
 # at least .9998 (1600 x 1200, a ResNet-18 at 224), and decoding it takes half the time.
@@ -32,7 +36,7 @@ def eval_pixels(image: Image.Image, image_size: int) -> Pixels:
 
 
 def train_pixels(
-    image: Image.Image, image_size: int, rng: np.random.Generator, scale: float = 1.0
+    image: Image.Image, image_size: int, rng: "Generator", scale: float = 1.0
 ) -> Pixels:
     """RGB picture to uint8 (image_size, image_size, 3), randomly cropped and flipped.
 
@@ -52,7 +56,7 @@ def train_pixels(
 
 
 def crop_box(
-    width: int, height: int, scale: float, rng: np.random.Generator
+    width: int, height: int, scale: float, rng: "Generator"
 ) -> tuple[float, float, float, float]:
     """A random-resized crop (Szegedy et al. 2015) as (left, top, right, bottom), in pixels.
 
@@ -67,7 +71,7 @@ def crop_box(
     return left * width, top * height, (left + across) * width, (top + down) * height
 
 
-def erase(pixels: Pixels, rng: np.random.Generator) -> None:
+def erase(pixels: Pixels, rng: "Generator") -> None:
     """Fill a rectangle of 2 to 25 % of the area with noise, in place (Zhong et al. 2020)."""
     height, width = pixels.shape[:2]
     area = rng.uniform(0.02, 0.25) * height * width

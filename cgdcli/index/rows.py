@@ -171,9 +171,11 @@ def check_unit_rows(path: Path, rows: Rows, share: int = 1) -> None:
     if rows.size * share > CHECK_ALL_VALUES:
         sample = min(len(rows), max(1, CHECK_SAMPLE_ROWS // share))
         numbers = np.linspace(0, len(rows) - 1, sample).astype(np.int64)
+    every = len(numbers) == len(rows)
     for start in range(0, len(numbers), 8_192):
         part = numbers[start : start + 8_192]
-        block = rows[part].astype(np.float32)
+        block = rows[start : start + 8_192] if every else rows[part]
+        block = block.astype(np.float32, copy=False)
         norms = np.sqrt(np.vecdot(block, block))
         bad = ~(np.abs(norms - 1) <= tolerance)  # NaN compares false: bad
         if bad.any():
