@@ -105,7 +105,7 @@ def calibrated(source: Source, pixels: NDArray[np.uint8]) -> QuantizedGraph:
     made_by = hashlib.sha256(repr((_version(), astuple(Recipe()))).encode()).hexdigest()
     name = f"{source.fingerprint[:32]}-calibrated-{pictures[:32]}-{made_by[:12]}.graph"
     with contextlib.suppress(OSError):
-        return QuantizedGraph(read_graph(cache_folder() / name))
+        return QuantizedGraph(read_graph(cache_folder() / name).tobytes())
     from cgdcli.engines.rounding import with_rounded_weights
 
     started = time.monotonic()

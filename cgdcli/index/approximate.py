@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgdcli.errors import ConfigError, IndexFileError, MismatchError
-from cgdcli.index.exact import cores
 from cgdcli.index.rows import sampled_checksum
 from cgdcli.index.scanning import Rows
+from cgdcli.launch import cores
 
 if TYPE_CHECKING:
     from cgdcli.index.store import EmbeddingIndex

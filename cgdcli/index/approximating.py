@@ -18,9 +18,10 @@ from cgdcli.index.approximate import (
     imported_faiss,
     state_of,
 )
-from cgdcli.index.exact import cores, nearest
+from cgdcli.index.exact import nearest
 from cgdcli.index.scanning import RowReader
 from cgdcli.index.store import EmbeddingIndex
+from cgdcli.launch import cores
 
 OnRows = Callable[[int, int, int], None]
 """Called with rows added, rows in all, and 0."""

@@ -8,7 +8,6 @@ the way that the products were made, and equal rows come in row order: a matrix 
 differs with a row's place in the block.
 """
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +20,7 @@ from cgdcli.config import ScanConfig
 from cgdcli.errors import ConfigError
 from cgdcli.index.mapped_rows import MappedRows
 from cgdcli.index.scanning import PickedRows, RowReader, Rows, is_buffered, parts_of
+from cgdcli.launch import cores
 
 Float = NDArray[np.floating]
 Ids = NDArray[np.int64]
@@ -109,13 +109,6 @@ def nearest(
     if among is not None:
         best[1][:] = np.where(best[1] < 0, -1, among[best[1]])
     return best
-
-
-def cores() -> int:
-    """For this process."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _check_files(gallery: Rows | PickedRows) -> None:

@@ -27,8 +27,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cgdcli.index.exact import cores, nearest
+from cgdcli.index.exact import nearest
 from cgdcli.index.rows import RowWriter, open_rows
+from cgdcli.launch import cores
 
 FRESH = """
 import json, os, resource, sys, time

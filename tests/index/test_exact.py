@@ -1,5 +1,6 @@
 """Nearest rows against the whole matrix in float64, whatever the blocks."""
 
+import os
 import tracemalloc
 
 import numpy as np
@@ -116,7 +117,7 @@ def file(tmp_path):
 def test_a_file_is_read_the_first_time_and_mapped_from_then_on(file, dtype, asked, monkeypatch):
     path, rng = file(dtype), np.random.default_rng(6)
     queries, rows = unit(rng.standard_normal((asked, 16))), open_rows(path)
-    reads, preadv = [], exact.os.preadv
+    reads, preadv = [], os.preadv
     monkeypatch.setattr("os.preadv", lambda *given: reads.append(given[2]) or preadv(*given))
     expected = naive(queries, np.load(path), 7)
     for turn in range(2):
