@@ -37,6 +37,7 @@ FLOORS = {
     "judging": 6,
     "training": 6,
     "views": 7,
+    "serve": 8,
     "cli": 8,
     "__main__": 8,
 }

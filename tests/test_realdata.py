@@ -49,16 +49,18 @@ def test_pooled_descriptors_reach_the_reference_figure(backbone, tmp_path):
     assert report.recall[8] == pytest.approx(0.6397, abs=0.0011)
 
 
-def test_train_embed_search_convert_on_a_slice(backbone, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("epochs", [1, pytest.param(8, marks=pytest.mark.slow)])
+def test_train_embed_search_convert_on_a_slice(backbone, tmp_path, monkeypatch, capsys, epochs):
+    """Twelve classes want eight epochs to be learnt from; all else works after one."""
     monkeypatch.chdir(tmp_path)
     for split, classes in (("train", range(1, 13)), ("test", range(99, 105))):
         for number in classes:
             shutil.copytree(CARS / split / f"{number:03d}", f"cars/{split}/{number:03d}")
-    quick = ["--image-size", "64", "--epochs", "8", "--backbone-weights", str(backbone)]
+    quick = ["--image-size", "64", "--epochs", str(epochs), "--backbone-weights", str(backbone)]
     assert main(["train", "cars", *quick, "--name", "slice", "--json"]) == 0
     test = json.loads(capsys.readouterr().out)["test"]
     assert test["labels"] == 6
-    assert test["recall"]["1"] > 3 / 6
+    assert epochs < 8 or test["recall"]["1"] > 3 / 6
 
     assert main(["embed", "cars/test", "-o", "a.npy"]) == 0
     query = str(sorted(Path("cars/test/100").iterdir())[0])

@@ -22,6 +22,7 @@ from cgdcli.cli.inspect import inspect
 from cgdcli.cli.optional_values import with_ray_address
 from cgdcli.cli.profile import profile
 from cgdcli.cli.search import search
+from cgdcli.cli.serve import serve
 from cgdcli.cli.train import train
 from cgdcli.errors import CGDError, ConfigError
 from cgdcli.launch import local_rank, rank
@@ -41,7 +42,19 @@ app = typer.Typer(
     "CGD_TRAIN_EPOCHS=5. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done but pictures were "
     "skipped, 4 files that do not belong together.",
 )
-for command in (train, embed, search, index, evaluate, compare, check, profile, inspect, export):
+for command in (
+    train,
+    embed,
+    search,
+    serve,
+    index,
+    evaluate,
+    compare,
+    check,
+    profile,
+    inspect,
+    export,
+):
     app.command()(command)
 app.command("convert-weights")(convert_weights)
 

@@ -46,6 +46,7 @@ from cgdcli.config.search import (
     RerankConfig,
     ScanConfig,
     SearchConfig,
+    ServeConfig,
     branch_weights,
 )
 from cgdcli.config.training import CANNOT_CHANGE, MAY_CHANGE, RECIPES, TrainConfig
@@ -85,6 +86,7 @@ __all__ = [
     "ScanConfig",
     "Schedule",
     "SearchConfig",
+    "ServeConfig",
     "Strict",
     "StrideMode",
     "TrainConfig",

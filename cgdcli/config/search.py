@@ -143,6 +143,37 @@ class SearchConfig:
             )
 
 
+@dataclass(frozen=True)
+class ServeConfig:
+    """How a page to search with is served.
+
+    Attributes:
+        host: the address to listen at; of the loopback, unless others are to search, too.
+        port: 0 for one that is free.
+        most_hits: of one answer.
+        upload: bytes of a picture that is asked with.
+        rate: searches a second of one client, in the mean; a burst may have four times as many.
+        waiting: searches that wait at a time; one more is told to come again.
+        together: pictures embedded in one pass.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8_000
+    most_hits: int = 1_000
+    upload: int = 20 * MEBIBYTE
+    rate: float = 50.0
+    waiting: int = 256
+    together: int = 16
+
+    def __post_init__(self) -> None:
+        check_range("--port", self.port, 0, 65_535)
+        check_range("--max-hits", self.most_hits, 1, 100_000)
+        check_range("--max-upload", self.upload / MEBIBYTE, 0.001, 2_000)
+        check_range("--rate", self.rate, 0.01, 1e6)
+        check_range("waiting", self.waiting, 1, 100_000)
+        check_range("together", self.together, 1, 1_024)
+
+
 def branch_weights(text: str) -> tuple[tuple[str, float], ...]:
     """`S=1,G=2` as (letter, weight).
 

@@ -58,7 +58,7 @@ def branch_similarities(query: Row, row: Row, blocks: Blocks) -> dict[str, float
         a = query[start:stop].astype(np.float64)
         b = row[start:stop].astype(np.float64)
         lengths = np.linalg.norm(a) * np.linalg.norm(b)
-        result[letter] = float(a @ b / lengths) if lengths else 0.0
+        result[letter] = float(np.clip(a @ b / lengths, -1, 1)) if lengths else 0.0
     return result
 
 

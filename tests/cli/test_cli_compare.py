@@ -1,11 +1,14 @@
 """`cgd compare`, as typed, on runs of a few drawn pictures."""
 
+import contextlib
 import json
 import re
 import shutil
 
 import pytest
-from cli_toys import TINY, check_failure, contents, draw_classes, process
+from cli_toys import TINY, check_failure, contents, draw_classes
+
+from cgdcli.cli import main
 
 MEASURES = ["Recall@1", "Recall@2", "Recall@4", "Recall@8", "mAP@R"]
 
@@ -18,11 +21,11 @@ def runs(tmp_path_factory):
     draw_classes(folder / "data/test", "red green yellow", 4, first=20)
     draw_classes(folder / "other", "red yellow", 3)
     tiny = (*TINY, "--epochs", "1", "--batch-size", "8", "-q", "--name")
-    for name, data, *more in (
-        ("a", "data"), ("b", "data", "--descriptors", "SM", "--seed", "3"), ("c", "other"),
-    ):  # fmt: skip
-        ran = process("train", data, *tiny, name, *more, cwd=folder)
-        assert ran.code == 0, ran.err
+    with contextlib.chdir(folder):
+        for name, data, *more in (
+            ("a", "data"), ("b", "data", "--descriptors", "SM", "--seed", "3"), ("c", "other"),
+        ):  # fmt: skip
+            assert main(["train", data, *tiny, name, *more]) == 0
     yield folder
     shutil.rmtree(folder)
 

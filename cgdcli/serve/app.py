@@ -1,0 +1,301 @@
+"""The addresses: what can be asked over HTTP.
+
+Pictures of the index are named by row, never by path: what is no row cannot be asked for. Pictures
+that are asked with are decoded in memory and stored nowhere; what comes back of them is their
+vector, with which one may ask again.
+"""
+
+import asyncio
+import base64
+import binascii
+import queue
+import time
+from collections.abc import Awaitable, Callable
+from importlib.resources import files
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from pydantic import BaseModel, Field
+
+from cgdcli import __version__
+from cgdcli.config import SearchConfig, ServeConfig, branch_weights
+from cgdcli.errors import CGDError
+from cgdcli.serve.limits import RateLimit, is_known_host, known_hosts
+from cgdcli.serve.pictures import Thumbnails
+from cgdcli.serve.searching import Answer, Asked, Searching
+
+POLICY = (
+    "default-src 'none'; img-src 'self' data: blob:; style-src 'unsafe-inline'; "
+    "script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+SIZES = (160, 320, 1_024)
+
+
+class HitBody(BaseModel):
+    """One row that looks like the query; `picture` is its address here."""
+
+    rank: int
+    row: int
+    similarity: float
+    label: str | None
+    path: str
+    picture: str
+    branches: dict[str, float] | None = None
+
+
+class SearchBody(BaseModel):
+    """An answer: hits, best first, and the vector to ask again with (float32, base64)."""
+
+    hits: list[HitBody]
+    vector: str
+    row: int | None = None
+    label: str | None = None
+    seconds: float
+
+
+class VectorQuery(BaseModel):
+    """A question by vector: what an answer came with."""
+
+    vector: str = Field(description="float32, little-endian, base64")
+
+
+class IndexBody(BaseModel):
+    """What the index is."""
+
+    name: str
+    rows: int
+    dim: int
+    model: str
+    branches: list[str]
+    labels: dict[str, int]
+    generation: str
+    version: str = __version__
+
+
+K = Annotated[int, Query(ge=1, description="Hits wanted.")]
+Label = Annotated[str | None, Query(description="Only rows with this label.")]
+Where = Annotated[
+    str | None, Query(description="""Only rows of which this is true: path like "front/%".""")
+]
+Branches = Annotated[str | None, Query(description="Weights of the branches: S=1,G=2.")]
+MinSimilarity = Annotated[float | None, Query(ge=-1, le=1, description="Leave out hits below it.")]
+
+
+class Settings:
+    """What a question may say besides what it asks with."""
+
+    def __init__(
+        self,
+        k: K = 30,
+        label: Label = None,
+        where: Where = None,
+        branches: Branches = None,
+        min_similarity: MinSimilarity = None,
+        exclude_self: Annotated[bool, Query(description="Leave out the row asked with.")] = False,
+    ) -> None:
+        self.k, self.label, self.where = k, label, where
+        self.branches, self.min_similarity = branches, min_similarity
+        self.exclude_self = exclude_self
+
+    def config(self, searching: Searching) -> SearchConfig:
+        """As the job takes it; branches are explained where there are some."""
+        return SearchConfig(
+            k=min(self.k, searching.config.most_hits),
+            exclude_self=self.exclude_self,
+            explain=bool(searching.facts.branches),
+            where=_both(self.where, self.label),
+            branches=branch_weights(self.branches) if self.branches else (),
+            min_similarity=self.min_similarity,
+        )
+
+
+def make_app(searching: Searching) -> FastAPI:
+    """The application around a thread that searches."""
+    app = FastAPI(title="cgd", version=__version__, docs_url=None, redoc_url=None)
+    _Guard(app, searching.config)
+    _add_pages(app)
+    _add_search(app, searching)
+    _add_index(app, searching)
+    return app
+
+
+def _add_pages(app: FastAPI) -> None:
+    @app.get("/", include_in_schema=False)
+    def page() -> HTMLResponse:
+        return HTMLResponse(_file("page.html"))
+
+    @app.get("/api", include_in_schema=False)
+    def about() -> HTMLResponse:
+        return HTMLResponse(_file("api.html"))
+
+
+def _add_search(app: FastAPI, searching: Searching) -> None:
+    from fastapi import Depends
+
+    Said = Annotated[Settings, Depends()]
+
+    @app.get("/api/search", summary="Ask with a row of the index")
+    async def by_row(row: int, said: Said) -> SearchBody:
+        return await _answered(searching, lambda: Asked(said.config(searching), row=row))
+
+    @app.post(
+        "/api/search",
+        summary="Ask with a picture (the body, as it is) or a vector (JSON)",
+        openapi_extra={
+            "requestBody": {
+                "content": {
+                    "image/*": {"schema": {"type": "string", "format": "binary"}},
+                    "application/json": {"schema": VectorQuery.model_json_schema()},
+                }
+            }
+        },
+    )
+    async def by_body(request: Request, said: Said) -> SearchBody:
+        body = await _body(request, searching.config.upload)
+        if request.headers.get("content-type", "").startswith("application/json"):
+            vector = _vector(body)
+            return await _answered(searching, lambda: Asked(said.config(searching), vector=vector))
+        pixels = await asyncio.to_thread(_worded, lambda: searching.pixels(body))
+        return await _answered(searching, lambda: Asked(said.config(searching), pixels=pixels))
+
+
+def _add_index(app: FastAPI, searching: Searching) -> None:
+    thumbnails = Thumbnails(searching)
+
+    @app.get("/api/index", summary="What the index is")
+    def about_index() -> IndexBody:
+        facts = searching.facts
+        return IndexBody(
+            name=facts.name,
+            rows=facts.rows,
+            dim=facts.dim,
+            model=facts.model,
+            branches=list(facts.branches),
+            labels=facts.labels,
+            generation=facts.generation,
+        )
+
+    @app.get(
+        "/api/pictures/{row}",
+        summary="A picture of the index, as JPEG",
+        response_class=Response,
+        responses={200: {"content": {"image/jpeg": {}}}},
+    )
+    async def picture(
+        row: int, size: Annotated[int, Query(description="Of its longer side, at most.")] = 320
+    ) -> Response:
+        if size not in SIZES:
+            raise HTTPException(422, f"sizes are {', '.join(map(str, SIZES))}")
+        data = await thumbnails.jpeg(row, size)
+        if data is None:
+            raise HTTPException(404, "no such row, or its picture is gone")
+        return Response(data, media_type="image/jpeg", headers={"Cache-Control": "max-age=60"})
+
+
+async def _answered(searching: Searching, make: Callable[[], Asked]) -> SearchBody:
+    started = time.monotonic()
+    asked = _worded(make)
+    try:
+        searching.ask(asked)
+    except queue.Full:
+        raise HTTPException(503, "too many searches wait", {"Retry-After": "1"}) from None
+    try:
+        answer = await asyncio.wrap_future(asked.answer)
+    except CGDError as error:
+        raise HTTPException(422, f"{error.what}; {error.hint}") from error
+    return _search_body(answer, time.monotonic() - started)
+
+
+def _search_body(answer: Answer, seconds: float) -> SearchBody:
+    hits = [
+        HitBody(
+            rank=hit.rank,
+            row=hit.row,
+            similarity=hit.similarity,
+            label=hit.label,
+            path=hit.path.encode("utf-8", "replace").decode(),
+            picture=f"/api/pictures/{hit.row}",
+            branches=hit.branches,
+        )
+        for hit in answer.hits
+    ]
+    vector = base64.b64encode(answer.vector.astype("<f4").tobytes()).decode("ascii")
+    return SearchBody(hits=hits, vector=vector, row=answer.row, label=answer.label, seconds=seconds)
+
+
+def _vector(body: bytes) -> Any:
+    try:
+        data = base64.b64decode(VectorQuery.model_validate_json(body).vector, validate=True)
+        vector = np.frombuffer(data, dtype="<f4").astype(np.float32)
+    except (ValueError, binascii.Error) as error:
+        raise HTTPException(422, 'a body of {"vector": "base64 of float32"} is wanted') from error
+    length = float(np.linalg.norm(vector.astype(np.float64)))
+    if not 1e-6 < length < 1e6:
+        raise HTTPException(422, "the vector is all zero, too long, or not finite")
+    return vector
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    """The body, read no further than is allowed."""
+    problem = HTTPException(413, f"a picture of at most {limit / 2**20:g} MB is wanted")
+    if int(request.headers.get("content-length") or 0) > limit:
+        raise problem
+    data = bytearray()
+    async for part in request.stream():
+        data += part
+        if len(data) > limit:
+            raise problem
+    if not data:
+        raise HTTPException(422, "the body is empty; a picture is wanted")
+    return bytes(data)
+
+
+def _worded(work: Callable[[], Any]) -> Any:
+    try:
+        return work()
+    except CGDError as error:
+        raise HTTPException(422, f"{error.what}; {error.hint}") from error
+
+
+def _both(where: str | None, label: str | None) -> str | None:
+    if label is None:
+        return where
+    quoted = label.replace("\\", "\\\\").replace('"', '\\"')
+    own = f'label == "{quoted}"'
+    return own if where is None else f"({where}) and {own}"
+
+
+def _file(name: str) -> str:
+    return (files("cgdcli.serve") / name).read_text(encoding="utf-8")
+
+
+class _Guard:
+    """Looks at every request before anything else does, and says to browsers what pages may do."""
+
+    def __init__(self, app: FastAPI, config: ServeConfig) -> None:
+        self.hosts, self.limit = known_hosts(config.host), RateLimit(config.rate)
+        self.rate = config.rate
+        app.middleware("http")(self.guard)
+
+    async def guard(
+        self, request: Request, go_on: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        """Refuse strangers and those in haste."""
+        if self.hosts and not is_known_host(request.headers.get("host", ""), self.hosts):
+            return JSONResponse({"detail": "this server does not go by that name"}, 421)
+        if request.url.path == "/api/search":
+            client = request.client.host if request.client else ""
+            wait = self.limit.seconds_to_wait(client)
+            if wait:
+                after = {"Retry-After": str(max(1, round(wait)))}
+                words = f"more than {self.rate:g} searches a second"
+                return JSONResponse({"detail": words}, 429, after)
+        response = await go_on(request)
+        response.headers["Content-Security-Policy"] = POLICY
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
+        return response

@@ -1,0 +1,67 @@
+"""Pictures of the index, small, by row."""
+
+import asyncio
+import io
+import queue
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+from cgdcli.images.mirror import fetch
+from cgdcli.index.store import EmbeddingIndex
+from cgdcli.serve.searching import Searching
+from cgdcli.views.thumbnails import thumbnail
+
+KEPT_BYTES = 64 * 2**20
+QUALITY = 82
+
+
+class Thumbnails:
+    """Makes them when they are asked for, and keeps the last ones."""
+
+    def __init__(self, searching: Searching) -> None:
+        self.searching = searching
+        self._kept: OrderedDict[tuple[str, int, int], bytes] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    async def jpeg(self, row: int, size: int) -> bytes | None:
+        """A JPEG whose longer side has at most `size` px; None where there is no such picture."""
+        key = (self.searching.facts.generation, row, size)
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        file = await self._file(row)
+        data = None if file is None else await asyncio.to_thread(_jpeg, file, size)
+        if data is not None:
+            self._keep(key, data)
+        return data
+
+    async def _file(self, row: int) -> Path | None:
+        def find(index: EmbeddingIndex) -> Path | None:
+            return index.file(row) if 0 <= row < len(index) else None
+
+        while True:
+            try:
+                file: Path | None = await asyncio.wrap_future(self.searching.call(find))
+                return file
+            except queue.Full:
+                await asyncio.sleep(0.02)
+
+    def _keep(self, key: tuple[str, int, int], data: bytes) -> None:
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = data
+                self._bytes += len(data)
+            while self._bytes > KEPT_BYTES:
+                self._bytes -= len(self._kept.popitem(last=False)[1])
+
+
+def _jpeg(file: Path, size: int) -> bytes | None:
+    image = thumbnail(fetch(file), size)
+    if image is None:
+        return None
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=QUALITY)
+    return buffer.getvalue()

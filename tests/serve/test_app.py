@@ -1,0 +1,232 @@
+"""The addresses of `cgd serve`, asked over a real socket."""
+
+import base64
+import io
+import json
+import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+from cli_toys import contents, draw, picture
+from PIL import Image
+from serving import served
+
+from cgdcli import SearchConfig, embed_images, search_images
+from cgdcli.index.store import EmbeddingIndex
+
+
+@pytest.fixture(scope="module")
+def server(toy):
+    with served(toy.index, rate=10_000, upload=300_000) as running:
+        yield running
+
+
+def jpeg(label="red", number=50, size=(44, 36)):
+    stream = io.BytesIO()
+    picture(label, number, size).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def as_text(vector):
+    return base64.b64encode(vector.tobytes()).decode()
+
+
+def rows(reply):
+    assert reply.status == 200, reply.data
+    return [(hit["row"], hit["similarity"]) for hit in reply.json["hits"]]
+
+
+def found(answer):
+    return [(hit.row, hit.similarity) for hit in answer.hits]
+
+
+def test_a_row_gives_what_search_gives(server, toy):
+    (answer,) = search_images("row:4", toy.index, SearchConfig(k=5, explain=True)).results
+    reply = server.get("/api/search?row=4&k=5")
+    assert rows(reply) == found(answer)
+    assert reply.json["label"] == answer.label and reply.json["row"] == 4
+    for body, hit in zip(reply.json["hits"], answer.hits, strict=True):
+        assert (body["label"], body["branches"]) == (hit.label, hit.branches)
+        assert body["picture"] == f"/api/pictures/{hit.row}"
+
+
+def test_a_picture_gives_what_search_gives(server, toy, tmp_path):
+    file = tmp_path / "query.png"
+    file.write_bytes(jpeg())
+    (answer,) = search_images(file, toy.index, SearchConfig(k=9)).results
+    reply = server.get("/api/search?k=9", jpeg(), Content_Type="image/png")
+    assert [row for row, _ in rows(reply)] == [row for row, _ in found(answer)]
+    expected = [similarity for _, similarity in found(answer)]
+    assert [s for _, s in rows(reply)] == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_vector_of_an_answer_asks_again(server):
+    first = server.get("/api/search?k=4", jpeg(), Content_Type="image/png")
+    body = json.dumps({"vector": first.json["vector"]}).encode()
+    again = server.get("/api/search?k=4", body, Content_Type="application/json")
+    assert rows(again) == rows(first)
+
+
+def test_settings(server, toy):
+    labelled = server.get("/api/search?row=0&label=green").json["hits"]
+    assert labelled and {hit["label"] for hit in labelled} == {"green"}
+    both = server.get("/api/search?row=0&label=green&where=row%20%3C%204").json["hits"]
+    assert {hit["row"] for hit in both} < {hit["row"] for hit in labelled}
+    config = SearchConfig(k=9, branches=(("G", 1.0),))
+    (answer,) = search_images("row:0", toy.index, config).results
+    assert rows(server.get("/api/search?row=0&k=9&branches=G=1")) == found(answer)
+    near = server.get("/api/search?row=0&min_similarity=0.99").json["hits"]
+    assert near and all(hit["similarity"] >= 0.99 for hit in near)
+    assert 0 not in [r for r, _ in rows(server.get("/api/search?row=0&exclude_self=true"))]
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("row=9", "0 to 8"),
+        ("row=-1", "0 to 8"),
+        ("row=0&branches=X%3D1", "branches"),
+        ("row=0&branches=S", "LETTER=WEIGHT"),
+        ("row=0&where=colour%3D1", "label, path, row, size"),
+        ("row=0&k=0", "greater than or equal to 1"),
+        ("row=x", "integer"),
+    ],
+)
+def test_what_cannot_be_asked_is_said(server, path, words):
+    reply = server.get(f"/api/search?{path}")
+    assert reply.status == 422 and words in reply.data.decode()
+
+
+def test_a_label_that_could_end_the_expression_is_a_label(server):
+    label = quote('" or row >= 0 or label == "')
+    reply = server.get(f"/api/search?row=0&label={label}")
+    assert reply.status == 200 and reply.json["hits"] == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"no picture", b"\xff\xd8\xff\xe0" + b"x" * 500, jpeg()[: len(jpeg()) // 2]],
+)
+def test_what_is_no_picture(server, body):
+    reply = server.get("/api/search", body, Content_Type="image/png")
+    assert reply.status == 422 and "hint" not in reply.data.decode() and reply.json["detail"]
+
+
+def test_an_empty_body(server):
+    assert server.get("/api/search", b"", Content_Type="image/png").status == 422
+
+
+@pytest.mark.parametrize(
+    "vector",
+    ["", "!!", *(as_text(np.full(n, v, "<f4")) for n, v in ((256, 0), (3, 1), (256, np.nan)))],
+)
+def test_what_is_no_vector(server, vector):
+    body = json.dumps({"vector": vector}).encode()
+    assert server.get("/api/search", body, Content_Type="application/json").status == 422
+
+
+def test_a_picture_that_is_too_large_is_not_read(server):
+    reply = server.get("/api/search", b"x" * 300_001, Content_Type="image/png")
+    assert reply.status == 413 and "0.286" in reply.json["detail"]
+
+
+def test_pictures_are_those_of_the_index_and_no_others(server, toy):
+    reply = server.get("/api/pictures/3?size=160")
+    assert reply.headers["content-type"] == "image/jpeg"
+    with Image.open(io.BytesIO(reply.data)) as image:
+        assert max(image.size) <= 160
+    for path in ("9", "-1", "x", "..%2F..%2F..%2Fetc%2Fpasswd", "../../../../etc/passwd", "3%00"):
+        assert server.get(f"/api/pictures/{path}").status in (404, 422), path
+    for path in ("/etc/passwd", "/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/feats.sqlite"):
+        assert server.get(path).status == 404, path
+    assert server.get("/api/pictures/3?size=999").status == 422
+
+
+def test_what_is_dropped_is_stored_nowhere(server, toy, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    before = contents(toy.folder)
+    for number in range(5):
+        assert server.get("/api/search", jpeg(number=60 + number)).status == 200
+    assert contents(toy.folder) == before and not list(tmp_path.iterdir())
+
+
+def test_what_the_index_is(server, toy):
+    about = server.get("/api/index").json
+    assert (about["rows"], about["branches"]) == (9, ["S", "G"])
+    assert about["labels"] == {"blue": 3, "green": 3, "red": 3}
+
+
+def test_pages_ask_nothing_of_others_and_say_so(server):
+    for path in ("/", "/api"):
+        reply = server.get(path)
+        policy = reply.headers["content-security-policy"]
+        assert "default-src 'none'" in policy and reply.status == 200
+        text = reply.data.decode()
+        assert "http://" not in text and "https://" not in text
+    paths = server.get("/openapi.json").json["paths"]
+    assert set(paths) == {"/api/search", "/api/index", "/api/pictures/{row}"}
+
+
+def test_another_name_for_this_machine_is_refused(server):
+    assert server.get("/api/index", Host="evil.example").status == 421
+    assert server.get("/api/index", Host="localhost:99").status == 200
+
+
+def test_fifty_at_once_are_answered_alike_and_together(server, monkeypatch):
+    passes, engine = [], server.searching.engine
+    embed = type(engine).embed
+
+    def counted(self, pixels):
+        passes.append(len(pixels))
+        time.sleep(0.05)  # so that others come meanwhile
+        return embed(self, pixels)
+
+    monkeypatch.setattr(type(engine), "embed", counted)
+    pictures = [jpeg(("red", "green", "blue")[i % 3], 70 + i) for i in range(50)]
+    with ThreadPoolExecutor(50) as pool:
+        together = list(pool.map(lambda data: rows(server.get("/api/search?k=3", data)), pictures))
+    assert sum(passes) == 50 and len(passes) < 25 and max(passes) <= 16
+    for number in (0, 20, 49):
+        alone = rows(server.get("/api/search?k=3", pictures[number]))
+        assert [row for row, _ in alone] == [row for row, _ in together[number]]
+
+
+def test_haste_is_told_to_wait(toy):
+    with served(toy.index, rate=1) as server:
+        replies = [server.get("/api/search?row=0") for _ in range(6)]
+        assert [reply.status for reply in replies] == [200] * 4 + [429] * 2
+        assert replies[-1].headers["retry-after"] == "1"
+        assert server.get("/api/index").status == 200
+        time.sleep(1.1)
+        assert server.get("/api/search?row=0").status == 200
+
+
+def test_too_many_that_wait_are_told(toy):
+    with served(toy.index, rate=10_000, waiting=1) as server:
+        hold = threading.Event()
+        server.searching.call(lambda _: hold.wait(20))
+        time.sleep(0.2)
+        server.searching.call(lambda _: None)
+        reply = server.get("/api/search?row=0")
+        hold.set()
+        assert reply.status == 503 and reply.headers["retry-after"] == "1"
+
+
+def test_an_index_that_was_renewed_is_searched_as_it_is_now(toy, tmp_path):
+    shutil.copytree(toy.folder / "imgs", tmp_path / "imgs")
+    index = tmp_path / "feats.npy"
+    embed_images([tmp_path / "imgs"], index, model=toy.model)
+    with served(index) as server:
+        assert server.get("/api/index").json["rows"] == 9
+        draw(tmp_path / "imgs/red/new.png", "red", 99)
+        embed_images([tmp_path / "imgs"], index, model=toy.model)
+        reply = server.get("/api/search?row=9&k=1&where=row%20%3D%3D%209")
+        assert rows(reply) == [(9, pytest.approx(1, abs=1e-6))]
+        assert server.get("/api/index").json["rows"] == 10
+        index.with_suffix(".sqlite").write_bytes(b"broken")
+        assert server.get("/api/search?row=9").status == 200  # as it was
+    assert len(EmbeddingIndex.open(toy.index)) == 9

@@ -1,0 +1,49 @@
+"""Who may ask, and how often."""
+
+import pytest
+
+from cgdcli.serve import limits
+from cgdcli.serve.limits import RateLimit, is_known_host, known_hosts
+
+
+def test_a_burst_then_the_rate():
+    now = [0.0]
+    limit = RateLimit(2.0, clock=lambda: now[0])
+    assert [limit.seconds_to_wait("a") for _ in range(8)] == [0.0] * 8
+    assert limit.seconds_to_wait("a") == pytest.approx(0.5)
+    assert limit.seconds_to_wait("b") == 0.0  # another client
+    now[0] = 0.5
+    assert limit.seconds_to_wait("a") == 0.0
+    assert limit.seconds_to_wait("a") > 0
+    now[0] = 1_000
+    assert [limit.seconds_to_wait("a") for _ in range(9)][-1] > 0  # no more is saved up
+
+
+def test_only_so_many_clients_are_remembered(monkeypatch):
+    monkeypatch.setattr(limits, "CLIENTS_REMEMBERED", 3)
+    limit = RateLimit(1.0, clock=lambda: 0.0)
+    for client in "abcdef":
+        limit.seconds_to_wait(client)
+    assert len(limit._buckets) == 3
+
+
+@pytest.mark.parametrize(
+    ("header", "known"),
+    [
+        ("localhost", True),
+        ("LOCALHOST:8000", True),
+        ("127.0.0.1:80", True),
+        ("[::1]:8000", True),
+        ("[::1]", True),
+        ("pictures.lan:80", True),
+        ("evil.example", False),
+        ("localhost.evil.example:80", False),
+        ("", False),
+    ],
+)
+def test_names(header, known):
+    assert is_known_host(header, known_hosts("Pictures.lan")) is known
+
+
+def test_everywhere_is_every_name():
+    assert not known_hosts("0.0.0.0") and not known_hosts("::")

@@ -1,0 +1,177 @@
+"""The page of `cgd serve` in a real browser: drop, click, filter, weigh, keys, addresses."""
+
+import base64
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+from cli_toys import draw, environment, process
+from serving import served
+
+
+@pytest.fixture(scope="module")
+def server(toy):
+    with served(toy.index, rate=10_000) as running:
+        yield running
+
+
+@pytest.fixture
+def tab(browser, server):
+    """The page, once it has begun; it must never complain."""
+    context = browser.new_context(viewport={"width": 1200, "height": 900})
+    page, wrong = context.new_page(), []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+    page.goto(server.address + "/")
+    page.wait_for_selector(".hit img")
+    yield page
+    assert not wrong
+    context.close()
+
+
+def hits(tab, words="hit"):
+    tab.wait_for_selector(f"#status:has-text('{words}')")
+    return [name.text_content() for name in tab.query_selector_all(".hit .name")]
+
+
+def labels(tab):
+    return [re.sub(r"\W", "", b.text_content()) for b in tab.query_selector_all(".hit b")]
+
+
+def ask_row(tab, row):
+    tab.evaluate(f"location.hash = '#row={row}'")
+    return hits(tab, f"like row {row}")
+
+
+def test_a_dropped_picture(tab, tmp_path):
+    data = base64.b64encode(draw(tmp_path / "q.png", "red", 50).read_bytes()).decode()
+    tab.evaluate(
+        """(text) => { const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+        const carried = new DataTransfer();
+        carried.items.add(new File([bytes], "q.png", { type: "image/png" }));
+        dispatchEvent(new DragEvent("drop", { dataTransfer: carried, cancelable: true })); }""",
+        data,
+    )
+    assert len(hits(tab, "like your picture")) == 9 and labels(tab)[0] == "red"
+    assert tab.query_selector("#drop img").get_attribute("src").startswith("blob:")
+
+
+def test_a_pasted_and_a_chosen_picture(tab, tmp_path):
+    file = draw(tmp_path / "q.png", "green", 50)
+    tab.set_input_files("#file", file)
+    hits(tab, "like your picture")
+    assert labels(tab)[0] == "green"
+    other = base64.b64encode(draw(tmp_path / "p.png", "blue", 50).read_bytes()).decode()
+    tab.evaluate(
+        """(text) => { const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+        const carried = new DataTransfer();
+        carried.items.add(new File([bytes], "p.png", { type: "image/png" }));
+        dispatchEvent(new ClipboardEvent("paste", { clipboardData: carried })); }""",
+        other,
+    )
+    tab.wait_for_selector(".hit:first-child b:has-text('blue')")
+
+
+def test_what_is_no_picture_is_said(tab, tmp_path):
+    (tmp_path / "a.txt").write_text("words")
+    tab.set_input_files("#file", tmp_path / "a.txt")
+    assert "a.txt is no picture" in tab.text_content("#status")
+
+
+def test_a_click_searches_from_a_hit_and_back_goes_back(tab):
+    first = ask_row(tab, 2)
+    tab.click(".hit:nth-child(4) .from")
+    tab.wait_for_selector("#status:not(:has-text('like row 2,'))")
+    assert "row=" in tab.url and "row=2&" not in tab.url + "&"
+    tab.go_back()
+    assert hits(tab, "like row 2") == first
+
+
+def test_a_label_filters_and_a_threshold_cuts(tab):
+    ask_row(tab, 0)
+    tab.fill("#label", "green")
+    tab.press("#label", "Enter")
+    tab.wait_for_selector("#status:has-text('3 hits')")
+    assert labels(tab) == ["green"] * 3
+    tab.click("#reset")
+    tab.wait_for_selector("#status:has-text('9 hits')")
+    tab.fill("#least", "1")
+    tab.wait_for_selector("#status:has-text('1 hit like')")
+
+
+def test_sliders_weigh_the_branches_and_the_address_keeps_it(tab, server, browser):
+    ask_row(tab, 1)
+    tab.fill("#wS", "0")
+    tab.wait_for_selector("#oS:has-text('0.00')")
+    expected = server.get("/api/search?row=1&k=30&branches=S=0,G=1").json["hits"]
+    value = f"{expected[1]['similarity']:.3f}"
+    tab.wait_for_selector(f".hit:nth-child(2) .line:has-text('{value}')")
+    tab.wait_for_url("**branches=S%3D0%2CG%3D1**")
+    other = browser.new_page()
+    other.goto(tab.url)
+    other.wait_for_selector(f".hit:nth-child(2) .line:has-text('{value}')")
+    assert other.input_value("#wS") == "0" and other.input_value("#wG") == "1"
+    other.close()
+
+
+def test_the_address_of_a_dropped_picture_shows_the_same_elsewhere(tab, tmp_path, browser):
+    tab.set_input_files("#file", draw(tmp_path / "q.png", "red", 50))
+    mine = hits(tab, "like your picture")
+    other = browser.new_page()
+    other.goto(tab.url)
+    assert hits(other, "like your picture") == mine
+    other.close()
+
+
+def test_keys(tab):
+    ask_row(tab, 0)
+    tab.focus("body")
+    tab.keyboard.press("ArrowRight")
+    tab.keyboard.press("ArrowRight")
+    place = "[...document.querySelectorAll('.from')].indexOf(document.activeElement)"
+    assert tab.evaluate(place) == 1
+    tab.keyboard.press("Space")
+    tab.wait_for_selector("#viewer[open]")
+    assert tab.text_content("#caption").startswith("2, similarity")
+    tab.keyboard.press("ArrowRight")
+    assert tab.text_content("#caption").startswith("3, similarity")
+    tab.keyboard.press("Escape")
+    assert not tab.query_selector("#viewer[open]") and tab.evaluate(place) == 2
+    tab.keyboard.press("Enter")
+    tab.wait_for_selector("#status:not(:has-text('like row 0,'))")
+    tab.keyboard.press("/")
+    assert tab.evaluate("document.activeElement.id") == "label"
+    tab.keyboard.press("Tab")
+    tab.focus("#reset")
+    tab.keyboard.press("?")
+    assert tab.query_selector("#help[open]")
+
+
+@pytest.mark.parametrize("width", [380, 1400])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_is_wider_than_the_window_and_ink_is_not_paper(browser, server, width, scheme):
+    page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    page.goto(server.address + "/#row=0")
+    hits(page, "like row 0")
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    style = "getComputedStyle(document.body)"
+    ground = page.evaluate(f"{style}.backgroundColor")
+    light = sum(map(int, re.findall(r"\d+", ground)[:3])) > 380
+    assert light == (scheme == "light")
+    page.close()
+
+
+def test_a_real_process_says_its_address_and_ends_with_ctrl_c(toy):
+    line = [sys.executable, "-m", "cgdcli", "serve", "--index", "feats.npy", "--port", "0"]
+    with subprocess.Popen(
+        line, cwd=toy.folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        address = running.stdout.readline().decode().strip()
+        port = int(re.fullmatch(r"http://127\.0\.0\.1:(\d+)/", address)[1])
+        taken = process("serve", "--index", "feats.npy", "--port", port, cwd=toy.folder)
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate(timeout=60)
+    assert running.returncode == 130 and b"stopped by Ctrl-C" in said
+    assert taken.code == 1 and f"127.0.0.1:{port}" in taken.err and "--port" in taken.err
