@@ -1,6 +1,5 @@
 """The only place that prints: results to stdout, everything else to stderr."""
 
-import json
 import logging
 import os
 import sys
@@ -56,10 +55,9 @@ class Output:
 
     def json(self, value: Any) -> None:
         """The result as JSON, on stdout."""
-        text = json.dumps(value, indent=2, ensure_ascii=False)
-        if any("\ud800" <= letter <= "\udfff" for letter in text):
-            text = json.dumps(value, indent=2)  # a file name that is no UTF-8: escaped, not broken
-        self.lines([text + "\n"])
+        from cgdcli.views.formatting import json_text
+
+        self.lines([json_text(value, indent=2) + "\n"])
 
     def lines(self, lines: Iterable[str]) -> None:
         """The result as plain lines, on stdout; odd names come out as their bytes."""

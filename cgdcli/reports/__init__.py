@@ -18,6 +18,7 @@ _HOMES = {
     "ConfusedPair": "run",
     "ConversionPlan": "conversion",
     "ConversionReport": "conversion",
+    "CopyReport": "retrieval",
     "Counts": "profile",
     "DataBaseReport": "conversion",
     "EmbedReport": "retrieval",
@@ -106,6 +107,9 @@ if TYPE_CHECKING:
     )
     from cgdcli.reports.retrieval import (
         ApproximateReport as ApproximateReport,
+    )
+    from cgdcli.reports.retrieval import (
+        CopyReport as CopyReport,
     )
     from cgdcli.reports.retrieval import (
         EmbedReport as EmbedReport,

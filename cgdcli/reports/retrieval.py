@@ -132,6 +132,15 @@ class ApproximateReport(Report):
 
 
 @dataclass(frozen=True)
+class CopyReport(Report):
+    """How many pictures of hits were copied to a folder, and those that could not be, and why."""
+
+    folder: Path
+    copied: int
+    missing: tuple[SkippedImage, ...] = ()
+
+
+@dataclass(frozen=True)
 class VectorStep(Report):
     """Retrieval quality once a step is added to those before it; figures as in `RecallReport`.
 

@@ -1,4 +1,7 @@
-"""Numbers in words: durations, sizes, operations."""
+"""Numbers in words: durations, sizes, operations; and values as JSON."""
+
+import json
+from typing import Any
 
 
 def duration(seconds: float) -> str:
@@ -30,3 +33,11 @@ def giga(count: int) -> str:
     if not count:
         return "0"
     return f"{count / 1e9:.2f} G" if count >= 1e9 else f"{count / 1e6:.3f} M"
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """JSON; all in ASCII (`\\udce9`) where a file name is no UTF-8, since JSON itself has to be."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        return json.dumps(value, indent=indent)
+    return text
