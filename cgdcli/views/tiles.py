@@ -8,9 +8,14 @@ from cgdcli.reports import ConfusedPair, Hit, JudgedQuery
 from cgdcli.views.thumbnails import data_uri, thumbnails
 
 _SIDE = 112
-TILES_STYLE = """
+VERDICT_STYLE = """
 :root { --right: #18794e; --wrong: #c62a2f; }
 @media (prefers-color-scheme: dark) { :root { --right: #5fcf97; --wrong: #ff9592; } }
+.unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+"""
+TILES_STYLE = (
+    VERDICT_STYLE
+    + """
 ul.sheet { list-style: none; margin: .5rem 0; padding: 0; }
 ul.sheet > li { display: grid; grid-template-columns: repeat(6, minmax(0, 1fr)); gap: .6rem;
   padding: .6rem 0; border-top: 1px solid var(--line); max-width: 48rem; }
@@ -28,8 +33,8 @@ ul.sheet.pairs p { grid-column: 1 / -1; margin: 0; font-size: .9rem; }
 .tile.right b { color: var(--right); } .tile.wrong b { color: var(--wrong); }
 @media (max-width: 40rem) { .tile .frame { height: 5.5rem; }
   ul.sheet > li { grid-template-columns: repeat(3, minmax(0, 1fr)); } }
-.unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 """
+)
 Pictures = dict[str, str | None]
 
 
