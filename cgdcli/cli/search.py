@@ -1,10 +1,9 @@
 """`cgd search`: the pictures of an index that look like yours."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 from cgdcli.cli.options import (
-    EXIT_SKIPPED,
     DeviceOption,
     ForceOption,
     IndexModelOption,
@@ -16,11 +15,20 @@ from cgdcli.cli.options import (
     option,
 )
 from cgdcli.cli.output import Output
+from cgdcli.cli.showing import (
+    CopyOption,
+    CsvOption,
+    HtmlOption,
+    JsonLinesOption,
+    NullOption,
+    OpenOption,
+    PathsOption,
+    SheetOption,
+    Showing,
+    form_of,
+    show_answers,
+)
 from cgdcli.config import Device, SearchConfig
-from cgdcli.errors import ConfigError
-
-if TYPE_CHECKING:
-    from cgdcli.reports import QueryHits
 
 
 def search(
@@ -36,12 +44,14 @@ def search(
     explain: Annotated[
         bool, option("--explain", help="Split each similarity into its branches' cosines.")
     ] = False,
-    sheet: Annotated[
-        Path | None, option("--sheet", help="Write a contact sheet (PNG): query and hits.")
-    ] = None,
-    paths_only: Annotated[
-        bool, option("--paths-only", help="Print the hits' paths alone, one a line.")
-    ] = False,
+    sheet: SheetOption = None,
+    html: HtmlOption = None,
+    open_page: OpenOption = False,
+    copy_to: CopyOption = None,
+    as_jsonl: JsonLinesOption = False,
+    as_csv: CsvOption = False,
+    paths_only: PathsOption = False,
+    null: NullOption = False,
     root: RootOption = None,
     device: DeviceOption = Device.auto,
     force: ForceOption = False,
@@ -55,17 +65,20 @@ def search(
 
     Example: cgd search query.jpg --index feats.npy -k 20 --sheet hits.png
     """
-    from cgdcli.files import check_output
     from cgdcli.retrieval import search_images
-    from cgdcli.views.tables import hits_table
 
     out = Output(quiet=quiet, verbose=verbose)
-    if paths_only and as_json:
-        raise ConfigError("--paths-only and --json exclude each other", hint="choose one")
-    if sheet is not None:
-        check_output(sheet, force=force, what="contact sheet")
-        if sheet.suffix.lower() != ".png":
-            raise ConfigError(f"--sheet {sheet} should end in .png", hint=f"--sheet {sheet}.png")
+    form = form_of(as_json=as_json, as_jsonl=as_jsonl, as_csv=as_csv, paths_only=paths_only)
+    showing = Showing(
+        form=form,
+        null=null,
+        sheet=sheet,
+        html=html,
+        open_page=open_page,
+        copy_to=copy_to,
+        force=force,
+    )
+    showing.check()
     report = search_images(
         queries,
         index,
@@ -74,27 +87,4 @@ def search(
         root=root,
         device=device,
     )
-    if sheet is not None:
-        from cgdcli.views.sheet import write_sheet
-
-        write_sheet(report.results, sheet)
-        out.say(f"contact sheet: {sheet}")
-    for skipped in report.skipped:
-        out.warn(f"skipped the query: {skipped.reason}")
-    if as_json:
-        out.json([_as_json(result) for result in report.results])
-    elif paths_only:
-        out.lines(f"{hit.path}\n" for result in report.results for hit in result.hits)
-    else:
-        for result in report.results:
-            out.show(hits_table(result))
-    return EXIT_SKIPPED if report.skipped else 0
-
-
-def _as_json(result: "QueryHits") -> dict[str, Any]:
-    """`branches` stands only where it was asked for."""
-    hits = [
-        {key: value for key, value in hit.to_dict().items() if key != "branches" or value}
-        for hit in result.hits
-    ]
-    return {"query": result.query, "label": result.label, "hits": hits}
+    return show_answers(out, report, showing, index=index)
