@@ -13,7 +13,8 @@ from cgdcli.remote import place_of
 from cgdcli.views.thumbnails import data_uri
 
 SMALL_SIDE, LARGE_SIDE = 200, 640  # px, of the longer side
-# Bytes of the page, as base64.
+# Bytes of the page, as base64: of photographs about 4 000 small and 450 enlarged copies. JPEG: WebP
+# would be a quarter smaller and take fourteen times as long (640 px: 30 of 40 kB, 32 of 2 ms).
 SMALL_BYTES, LARGE_BYTES = 32_000_000, 24_000_000
 
 

@@ -24,7 +24,7 @@ from cgdcli.views.viewer import HITS_SCRIPT, HITS_STYLE, VIEWER
 from cgdcli.words import counted
 
 # rem of a hit without branches, and of each branch: what its height is taken for before it is seen.
-_TALL, _TALL_BRANCH = 16.5, 1.15
+_TALL, _TALL_BRANCH = 13.7, 1.15
 # In file names: bytes that are no UTF-8.
 _NO_TEXT = re.compile("[\ud800-\udfff]")
 
@@ -106,11 +106,11 @@ class _Writer:
             f'data-title="{escape(title)}" data-note="{note}">{self.image(path, name)}</button>'
         )
 
-    def link(self, path: str) -> str:
-        """The name, as a link to the file where a browser could follow it."""
-        words = f'<bdi title="{escape(path)}">{escape(Path(path).name)}</bdi>'
+    def link(self, path: str, words: str | None = None) -> str:
+        """The name, or `words`, as a link to the file where a browser could follow it."""
+        name = f'<bdi title="{escape(path)}">{escape(Path(path).name)}</bdi>'
         target = self._target(path)
-        return f'<a href="{escape(target)}">{words}</a>' if target else words
+        return f'<a href="{escape(target)}">{words or name}</a>' if target else name
 
     def _target(self, path: str) -> str | None:
         if not self.pictures[path].found:
@@ -198,22 +198,24 @@ def _navigation(results: Sequence[QueryHits], writer: _Writer) -> str:
 def _section(number: int, result: QueryHits, writer: _Writer) -> str:
     name = Path(result.query).name
     branches = len(result.hits[0].branches or ()) if result.hits else 0
-    words = [f'<p class="soft">query {number}</p><h2><bdi>{escape(name)}</bdi></h2>']
     about = []
-    if result.query_path is not None:
-        about.append(f"<p>{writer.link(result.query_path)}</p>")
+    path = result.query_path
+    if path is not None and Path(path).name != name:  # of row:3
+        about.append(f"<p>{writer.link(path)}</p>")
+    elif path is not None and writer.pictures[path].found:
+        about.append(f"<p>{writer.link(path, 'open the file')}</p>")
     if result.label is not None:
         about.append(f"<p>label <bdi>{escape(result.label)}</bdi></p>")
         known = [hit for hit in result.hits if hit.label is not None]
         right = sum(hit.label == result.label for hit in known)
         if known:
-            about.append(f"<p>{right} of {counted(len(known), 'hit has', 'hits have')} it</p>")
-    frame = writer.frame(result.query_path, title=f"Query: {name}", does=f"Enlarge query: {name}")
+            about.append(f"<p>{right} of {counted(len(known), 'hit')} with this label</p>")
+    frame = writer.frame(path, title=f"Query: {name}", does=f"Enlarge query: {name}")
     hits = "\n".join(_hit(hit, result.label, writer) for hit in result.hits)
     grid = f'<ol class="hits" style="--tall: {_TALL + _TALL_BRANCH * branches:.1f}rem">{hits}</ol>'
     return (
         f'<section id="q{number}" aria-label="{escape(name)}">'
-        f'<div class="query item">{frame}<div>{"".join(words)}'
+        f'<div class="query item">{frame}<div><h2><bdi>{escape(name)}</bdi></h2>'
         f'<div class="about">{"".join(about)}</div></div></div>\n'
         f"{grid if result.hits else '<p>No hits.</p>'}</section>"
     )
@@ -230,12 +232,14 @@ def _hit(hit: Hit, label: str | None, writer: _Writer) -> str:
         )
     name = Path(hit.path).name
     words = (
-        f'<p>{verdict}<bdi title="{escape(hit.label)}">{escape(hit.label)}</bdi></p>'
+        f'<p>{verdict}<bdi title="{escape(hit.label)}">{escape(hit.label) or "(empty)"}</bdi></p>'
         if (hit.label is not None)
         else ""
     )
+    # A row of an array alone: no table says what it is.
+    path = None if hit.path == f"row:{hit.row}" else hit.path
     frame = writer.frame(
-        hit.path, title=f"Hit {hit.rank}: {name}", does=f"Enlarge hit {hit.rank}: {name}"
+        path, title=f"Hit {hit.rank}: {name}", does=f"Enlarge hit {hit.rank}: {name}"
     )
     return (
         f'<li class="hit item {kind}">{frame}<div class="about">'

@@ -18,7 +18,7 @@ nav img, nav .none { width: 2.2rem; height: 2.2rem; object-fit: cover; border-ra
   flex: none; background: var(--line); }
 nav bdi { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 section { margin-top: 1.5rem; padding-top: 1rem; border-top: 1px solid var(--line);
-  scroll-margin-top: .5rem; } section h2 { margin: 0 0 .5rem; overflow-wrap: anywhere; }
+  scroll-margin-top: .5rem; } section h2 { margin: .3rem 0; overflow-wrap: anywhere; }
 .query .frame { height: 13rem; border-color: var(--ink); }
 .about { min-width: 0; font-size: .9rem; } .about p { margin: .2rem 0; }
 @media (min-width: 52rem) {
@@ -32,12 +32,12 @@ ol.hits { list-style: none; margin: 0; padding: 0; display: grid; gap: .9rem .75
 /* What is off the screen is neither laid out nor painted; its height is guessed until it was. */
 .hit { min-width: 0; padding: 4px; font-size: .85rem; line-height: 1.4;
   content-visibility: auto; contain-intrinsic-size: auto 11rem auto var(--tall); }
-.frame { display: flex; align-items: center; justify-content: center; width: 100%; height: 10.5rem;
+.frame { display: flex; align-items: center; justify-content: center; width: 100%; height: 8.5rem;
   padding: 0; background: var(--track); border: 3px solid var(--line); border-radius: 5px;
   overflow: hidden; cursor: zoom-in; color: var(--soft); }
 .frame img { display: block; width: 100%; height: 100%; object-fit: contain; }
 .right .frame { border-color: var(--right); }
-.wrong .frame { border-color: var(--wrong); border-style: dashed; }
+.wrong .frame { border: 2px dashed var(--wrong); }
 .line { display: flex; justify-content: space-between; gap: .5rem; margin-top: .3rem;
   font-variant-numeric: tabular-nums; } .rank { color: var(--soft); }
 .length { height: .35rem; border-radius: 2px; margin: .15rem 0 .3rem;
@@ -54,7 +54,8 @@ dialog::backdrop { background: rgb(0 0 0 / .6); }
 #viewer { width: min(96vw, 76rem); height: min(96vh, 60rem); }
 #viewer[open] { display: grid; gap: .5rem; grid-template-rows: auto minmax(0, 1fr) auto; }
 #viewer .top { display: flex; gap: .75rem; justify-content: space-between; align-items: start; }
-#viewer h2 { margin: 0; font-size: 1rem; overflow-wrap: anywhere; }
+#viewer h2 { margin: 0; font-size: 1rem; overflow-wrap: anywhere; overflow: hidden;
+  display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; }
 #viewer .stage { display: grid; grid-template-columns: auto minmax(0, 1fr) auto; gap: .5rem;
   align-items: center; min-height: 0; } #viewer .step { font-size: 1.5rem; padding: .8rem .6rem; }
 #viewer .step:disabled { opacity: .35; cursor: default; }
@@ -66,12 +67,14 @@ dialog::backdrop { background: rgb(0 0 0 / .6); }
 #viewer .asked { width: 5.5rem; height: 5.5rem; object-fit: contain; background: var(--track);
   border: 2px solid var(--ink); border-radius: 4px; }
 #viewer .words { max-width: 34rem; } #viewer .words p { margin: .1rem 0; overflow-wrap: anywhere; }
-#viewer .line { justify-content: start; margin: 0; }
+#viewer .line { justify-content: start; gap: 1rem; margin: 0; }
+#viewer .line .unseen { position: static; clip-path: none; }
+#keys h2 { margin: 0 0 .5rem; }
 #keys { max-width: min(92vw, 34rem); } #keys td, #keys th { text-align: left; }
 #keys td { white-space: normal; }
 kbd { font: inherit; font-size: .85em; padding: 0 .35em; border: 1px solid var(--soft);
   border-radius: 3px; }
-@media (max-width: 30rem) { body { padding: 1rem .6rem 2rem; } .frame { height: 9rem; }
+@media (max-width: 30rem) { body { padding: 1rem .6rem 2rem; } .frame { height: 8rem; }
   #viewer { padding: .4rem; width: 100vw; height: 100dvh; border: 0; border-radius: 0; }
   #viewer .stage { gap: .15rem; } #viewer .step { padding: .6rem .3rem; } }
 """
@@ -100,11 +103,14 @@ HITS_SCRIPT = """
     stage.replaceChildren();
     if (small) {
       const image = new Image();
+      // Of a small one more pixels on the screen show nothing more.
+      image.onload = () => { image.style.maxWidth = `${3 * image.naturalWidth}px`; };
       image.alt = small.alt; image.src = large ? large.textContent : small.src;
       stage.append(image);
     } else stage.textContent = button.textContent;
     title.textContent = button.dataset.title;
     words.replaceChildren(...all('.about', item).flatMap(e => [...e.cloneNode(true).childNodes]));
+    for (const name of all('bdi[title]', words)) name.textContent = name.title;
     words.classList.toggle('right', item.classList.contains('right'));
     words.classList.toggle('wrong', item.classList.contains('wrong'));
     if (button.dataset.note) {

@@ -117,7 +117,7 @@ def test_a_hit_says_all_of_it(browser, pages):
         assert kind in hit.get_attribute("class") and mark in hit.inner_text()
         border = "e => getComputedStyle(e).borderTopStyle"
         assert hit.locator(".frame").evaluate(border) == style
-    assert "6 of 12 hits have it" in tab.page.locator(".query").inner_text()
+    assert "6 of 12 hits with this label" in tab.page.locator(".query").inner_text()
     assert "S SPoC (mean), G GeM" in tab.page.locator("header").inner_text()
     tab.page.close()
 
@@ -201,6 +201,7 @@ def test_what_is_gone_is_named(browser, pages):
 def test_rows_without_pictures(browser, pages):
     tab = opened(browser, pages["bare"].file)
     assert "no picture is known" in tab.page.locator(".query").inner_text()
+    assert "no picture is known" in tab.page.locator(".hit").nth(1).inner_text()
     assert "row:7" in tab.page.locator(".hit").nth(1).inner_text()
     assert "-0.2500" in tab.page.locator(".hit").nth(1).inner_text()
     tab.page.close()
