@@ -47,11 +47,16 @@ class Output:
             return
         self.stderr.print(f"warning: {line}", markup=False, highlight=False, soft_wrap=True)
 
+    @property
+    def stdout(self) -> "Console":
+        """What results are printed by, and what it can show."""
+        return _console(stderr=False)
+
     def show(self, result: "RenderableType") -> None:
         """The result, on stdout."""
         if self.mute:
             return
-        _console(stderr=False).print(result)
+        self.stdout.print(result)
 
     def json(self, value: Any) -> None:
         """The result as JSON, on stdout."""

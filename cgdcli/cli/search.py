@@ -25,6 +25,7 @@ from cgdcli.cli.showing import (
     PathsOption,
     SheetOption,
     Showing,
+    ThumbnailsOption,
     form_of,
     show_answers,
 )
@@ -48,6 +49,7 @@ def search(
     html: HtmlOption = None,
     open_page: OpenOption = False,
     copy_to: CopyOption = None,
+    thumbnails: ThumbnailsOption = Showing.thumbnails,
     as_jsonl: JsonLinesOption = False,
     as_csv: CsvOption = False,
     paths_only: PathsOption = False,
@@ -77,6 +79,7 @@ def search(
         open_page=open_page,
         copy_to=copy_to,
         force=force,
+        thumbnails=thumbnails,
     )
     showing.check()
     report = search_images(

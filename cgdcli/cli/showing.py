@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cgdcli.cli.options import EXIT_SKIPPED, option
 from cgdcli.cli.output import Output
+from cgdcli.config import Thumbnails
 from cgdcli.errors import ConfigError
 from cgdcli.words import counted
 
@@ -37,6 +38,13 @@ CopyOption = Annotated[
         metavar="DIR",
         help="Copy the hits' pictures there, as 01_0.8312_name.jpg; a folder for each of several "
         "queries.",
+    ),
+]
+ThumbnailsOption = Annotated[
+    Thumbnails,
+    option(
+        help="Pictures in the table, in a terminal only (extra `pictures`); `auto`: as the "
+        "terminal answers, else coloured half blocks.",
     ),
 ]
 MISSING_NAMED = 20
@@ -83,6 +91,7 @@ class Showing:
         sheet, html, copy_to: where to; None for not at all.
         open_page: open the page in the browser.
         force: replace files that exist.
+        thumbnails: pictures in the table.
     """
 
     form: Form = Form.table
@@ -92,6 +101,7 @@ class Showing:
     open_page: bool = False
     copy_to: Path | None = None
     force: bool = False
+    thumbnails: Thumbnails = Thumbnails.auto
 
     def check(self) -> None:
         """Refuse before any work what would fail or do nothing after it.
@@ -194,7 +204,9 @@ def _print(out: Output, report: "SearchReport", showing: Showing) -> None:
         case Form.paths:
             out.lines(answers.path_lines(results, end="\0" if showing.null else "\n"))
         case Form.table:
+            from cgdcli.cli.drawing import drawn
             from cgdcli.views.tables import hits_table
 
+            pictures = drawn(out, report, showing.thumbnails)
             for result in results:
-                out.show(hits_table(result))
+                out.show(hits_table(result, pictures))

@@ -37,6 +37,7 @@ from cgdcli.config.names import (
     Schedule,
     Strict,
     StrideMode,
+    Thumbnails,
 )
 from cgdcli.config.network import CGDConfig, Transform, check_descriptors, pooled_config
 from cgdcli.config.search import (
@@ -89,6 +90,7 @@ __all__ = [
     "ServeConfig",
     "Strict",
     "StrideMode",
+    "Thumbnails",
     "TrainConfig",
     "Transform",
     "TrialConfig",

@@ -157,6 +157,17 @@ class Device(StrEnum):
     mps = "mps"
 
 
+class Thumbnails(StrEnum):
+    """Pictures in a terminal; `auto`: by what it answers, `blocks` where that is nothing better."""
+
+    auto = "auto"
+    off = "off"
+    blocks = "blocks"
+    kitty = "kitty"
+    iterm2 = "iterm2"
+    sixel = "sixel"
+
+
 DESCRIPTOR_NAMES = {
     "S": "SPoC (mean)",
     "M": "MAC (max)",

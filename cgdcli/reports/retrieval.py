@@ -92,6 +92,13 @@ class QueryHits(Report):
     label: str | None = None
     query_path: str | None = None
 
+    @property
+    def name(self) -> str:
+        """What to call the query where there is little room: a file by its name, else all of it."""
+        if self.query == self.query_path:
+            return Path(self.query).name
+        return "stdin" if self.query == "-" else self.query
+
 
 @dataclass(frozen=True)
 class SearchReport(Report):

@@ -8,11 +8,17 @@ from typing import Any
 from cgdcli.reports import QueryHits
 from cgdcli.views.formatting import json_text
 
+_ASKED_FOR = {"branches", "score"}
+
 
 def answer_dict(result: QueryHits) -> dict[str, Any]:
-    """Plain values; `branches` stands only where it was asked for."""
+    """Plain values; `branches` and `score` stand only where they were asked for."""
     hits = [
-        {key: value for key, value in hit.to_dict().items() if key != "branches" or value}
+        {
+            key: value
+            for key, value in hit.to_dict().items()
+            if key not in _ASKED_FOR or value is not None
+        }
         for hit in result.hits
     ]
     return {"query": result.query, "label": result.label, "hits": hits}
@@ -24,19 +30,21 @@ def json_lines(results: Iterable[QueryHits]) -> Iterator[str]:
 
 
 def csv_lines(results: Sequence[QueryHits]) -> Iterator[str]:
-    """RFC 4180: a header line, then a line for each hit; a column for each branch asked for.
+    """RFC 4180: a header line, then a line for each hit; columns for a score and for each branch
+    where they were asked for.
 
     Lines end in CR LF, which also makes the writer quote a name with either of them in it: read
     back, every name is what it was. A label that is not known is empty.
     """
     letters = next((list(h.branches) for r in results for h in r.hits if h.branches), [])
-    yield _csv_line(["query", "rank", "similarity", "row", "label", "path", *letters])
+    scores = ["score"] if any(h.score is not None for r in results for h in r.hits) else []
+    yield _csv_line(["query", "rank", "similarity", "row", "label", "path", *scores, *letters])
     for result in results:
         for hit in result.hits:
-            branches = [(hit.branches or {})[letter] for letter in letters]
+            more = [hit.score for _ in scores] + [(hit.branches or {})[name] for name in letters]
             label = "" if hit.label is None else hit.label
             yield _csv_line(
-                [result.query, hit.rank, hit.similarity, hit.row, label, hit.path, *branches]
+                [result.query, hit.rank, hit.similarity, hit.row, label, hit.path, *more]
             )
 
 

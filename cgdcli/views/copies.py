@@ -69,7 +69,7 @@ def copy_hits(
         for number, result in enumerate(results, start=1):
             below = staging
             if several:
-                below = staging / _query_folder(result.query, number, len(results))
+                below = staging / _query_folder(result, number, len(results))
                 below.mkdir()
             digits = max(2, len(str(len(result.hits))))
             for hit in result.hits:
@@ -125,9 +125,9 @@ def _copy_name(hit: Hit, digits: int) -> str:
     return _fitting(f"{hit.rank:0{digits}}_{hit.similarity:.4f}_{Path(hit.path).name}")
 
 
-def _query_folder(query: str, number: int, count: int) -> str:
-    name = _REFUSED.sub("_", Path(query).stem)
-    return _fitting(f"{number:0{len(str(count))}}_{name}")
+def _query_folder(result: QueryHits, number: int, count: int) -> str:
+    name = Path(result.name).stem if result.query == result.query_path else result.name
+    return _fitting(f"{number:0{len(str(count))}}_{_REFUSED.sub('_', name)}")
 
 
 def _fitting(name: str) -> str:

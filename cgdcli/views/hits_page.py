@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from cgdcli.config import DESCRIPTOR_NAMES
+from cgdcli.images.incoming import is_elsewhere
 from cgdcli.remote import address_of, place_of
 from cgdcli.reports import Hit, QueryHits
 from cgdcli.views.charts import page
@@ -59,7 +60,7 @@ def hits_page(
             if picture.large is not None
         ),
     ]
-    title = results[0].query if len(results) == 1 else counted(len(results), "query", "queries")
+    title = results[0].name if len(results) == 1 else counted(len(results), "query", "queries")
     text = page(
         f"{title}: hits in {index}", sections, style=VERDICT_STYLE + HITS_STYLE, script=HITS_SCRIPT
     )
@@ -140,7 +141,7 @@ def _header(
 ) -> str:
     hits = sum(len(result.hits) for result in results)
     asked = (
-        f"Hits for {Path(results[0].query).name}"
+        f"Hits for {results[0].name}"
         if len(results) == 1
         else f"Hits for {counted(len(results), 'query', 'queries')}"
     )
@@ -189,21 +190,17 @@ def _navigation(results: Sequence[QueryHits], writer: _Writer) -> str:
         image = '<span class="none"></span>'
         if picture is not None and picture.small is not None:
             image = f'<img data-of="{picture.number}" alt="">'
-        links.append(
-            f'<li><a href="#q{number}">{image}<bdi>{escape(Path(result.query).name)}</bdi></a></li>'
-        )
+        links.append(f'<li><a href="#q{number}">{image}<bdi>{escape(result.name)}</bdi></a></li>')
     return f'<nav aria-label="Queries"><ol>{"".join(links)}</ol></nav>'
 
 
 def _section(number: int, result: QueryHits, writer: _Writer) -> str:
-    name = Path(result.query).name
+    name = result.name
     branches = len(result.hits[0].branches or ()) if result.hits else 0
     about = []
     path = result.query_path
-    if path is not None and Path(path).name != name:  # of row:3
-        about.append(f"<p>{writer.link(path)}</p>")
-    elif path is not None and writer.pictures[path].found:
-        about.append(f"<p>{writer.link(path, 'open the file')}</p>")
+    if path is not None:
+        about.append(f"<p>{_query_link(result, path, writer)}</p>")
     if result.label is not None:
         about.append(f"<p>label <bdi>{escape(result.label)}</bdi></p>")
         known = [hit for hit in result.hits if hit.label is not None]
@@ -221,6 +218,17 @@ def _section(number: int, result: QueryHits, writer: _Writer) -> str:
     )
 
 
+def _query_link(result: QueryHits, path: str, writer: _Writer) -> str:
+    """Of a picture from elsewhere the copy goes with this process."""
+    if result.query == path:
+        return writer.link(path, "open the file") if writer.pictures[path].found else ""
+    if not is_elsewhere(result.query):  # row:3
+        return writer.link(path)
+    if result.query.startswith(("http://", "https://")):
+        return f'<a href="{escape(result.query)}">open the address</a>'
+    return ""
+
+
 def _hit(hit: Hit, label: str | None, writer: _Writer) -> str:
     kind, verdict = "", ""
     if hit.label is not None and label is not None:
@@ -236,6 +244,8 @@ def _hit(hit: Hit, label: str | None, writer: _Writer) -> str:
         if (hit.label is not None)
         else ""
     )
+    # Of hits ordered anew: what the order is by.
+    score = "" if hit.score is None else f'<p class="soft">score {hit.score:.4f}</p>'
     # A row of an array alone: no table says what it is.
     path = None if hit.path == f"row:{hit.row}" else hit.path
     frame = writer.frame(
@@ -245,7 +255,7 @@ def _hit(hit: Hit, label: str | None, writer: _Writer) -> str:
         f'<li class="hit item {kind}">{frame}<div class="about">'
         f'<div class="line"><span class="rank"><span class="unseen">rank </span>{hit.rank}</span>'
         f'<span><span class="unseen">similarity </span>{hit.similarity:.4f}</span></div>'
-        f"{_length(hit.similarity)}{_branches(hit)}{words}<p>{writer.link(hit.path)}</p></div></li>"
+        f"{score}{_length(hit.similarity)}{_branches(hit)}{words}<p>{writer.link(hit.path)}</p></div></li>"
     )
 
 

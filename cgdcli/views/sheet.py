@@ -72,7 +72,7 @@ def _draw_query(
 ) -> None:
     _draw_tile(sheet, draw, result.query_path, place, INK)
     label = f"label {result.label}" if result.label is not None else ""
-    _caption(draw, place, f"query {Path(result.query).name}", label, None)
+    _caption(draw, place, f"query {result.name}", label, None)
 
 
 def _draw_hit(

@@ -1,6 +1,7 @@
 """Embedding, searching, evaluating and training as tables and plain words."""
 
 import shlex
+from collections.abc import Mapping
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
@@ -25,23 +26,36 @@ from cgdcli.views.formatting import bytes_text, duration
 from cgdcli.words import counted
 
 
-def hits_table(result: QueryHits) -> RenderableType:
-    """rank, similarity, label, path; branches where they were asked for."""
+def hits_table(
+    result: QueryHits, pictures: Mapping[str, RenderableType] | None = None
+) -> RenderableType:
+    """rank, similarity, label, path; score and branches where they were asked for.
+
+    Args:
+        pictures: by path, to be shown beside the hits, and above the table the query's.
+    """
     letters = list(result.hits[0].branches or ()) if result.hits else []
+    scores = any(hit.score is not None for hit in result.hits)
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    if pictures:
+        table.add_column("", no_wrap=True)
     table.add_column("rank", justify="right")
     table.add_column("similarity", justify="right")
-    for letter in letters:
-        table.add_column(letter, justify="right")
+    for title in [*(["score"] if scores else []), *letters]:
+        table.add_column(title, justify="right")
     table.add_column("label")
     table.add_column("path", overflow="fold")
     for hit in result.hits:
         cells = [str(hit.rank), f"{hit.similarity:.4f}"]
+        cells += [f"{hit.score:.4f}"] if hit.score is not None else []
         cells += [f"{(hit.branches or {})[letter]:.2f}" for letter in letters]
         cells += [hit.label if hit.label is not None else "-", hit.path]
-        table.add_row(*(Text(cell) for cell in cells))
+        texts = [Text(cell) for cell in cells]
+        table.add_row(*([pictures.get(hit.path, ""), *texts] if pictures else texts))
     label = f" (label {result.label})" if result.label is not None else ""
-    return Group(Text(f"{result.query}{label}"), table)
+    asked = pictures.get(result.query_path or "") if pictures else None
+    title = Text(f"{result.query}{label}")
+    return Group(title, table) if asked is None else Group(title, asked, table)
 
 
 def approximate_lines(report: ApproximateReport) -> list[str]:

@@ -16,7 +16,7 @@ from cgdcli.views.copies import copy_hits
 
 def answer(paths, query="q.jpg", similarity=0.83119):
     hits = tuple(Hit(i, similarity, str(p), None, i) for i, p in enumerate(paths, start=1))
-    return QueryHits(query, hits)
+    return QueryHits(query, hits, None, None if query.startswith(("row:", "mean of")) else query)
 
 
 @pytest.fixture
@@ -48,9 +48,9 @@ def test_ranks_sort_as_names_do(tmp_path, pictures):
 
 
 def test_a_folder_for_each_of_several_queries(tmp_path, pictures):
-    queries = ["imgs/a/x.jpg", "row:3", "other/x.jpg", 'odd?"<name>.png']
+    queries = ["imgs/a/x.jpg", "row:3", "mean of x/x.jpg + y.jpg", 'odd?"<name>.png']
     copy_hits([answer(pictures[:1], query=q) for q in queries], tmp_path / "out", several=True)
-    folders = ["1_x", "2_row_3", "3_x", "4_odd___name_"]
+    folders = ["1_x", "2_row_3", "3_mean of x_x.jpg + y.jpg", "4_odd___name_"]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == folders
     assert names(tmp_path / "out/2_row_3") == ["01_0.8312_x.jpg"]
 
