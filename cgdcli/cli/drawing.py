@@ -37,24 +37,24 @@ def drawn(
     if wanted is Thumbnails.auto and not can_draw():
         return None
     answer = ask_terminal()
-    protocol = wanted
+    protocol: Thumbnails | None = wanted
     if wanted is Thumbnails.auto:
         protocol = _affordable(answer.protocol, out.stdout.color_system)
-        if protocol is Thumbnails.off:
-            return None
+    if protocol is None:
+        return None
     results = report.results
     paths = [result.query_path for result in results if result.query_path is not None]
     paths += [hit.path for result in results for hit in result.hits]
     return terminal_pictures(list(dict.fromkeys(paths))[:DRAWN], protocol, answer.cell or CELL)
 
 
-def _affordable(protocol: Thumbnails, colours: str | None) -> Thumbnails:
+def _affordable(protocol: Thumbnails, colours: str | None) -> Thumbnails | None:
     """What is left with so many colours, in rich's words: kitty's placeholders name their picture
     by a colour of 24 bits, and blocks of 16 colours show nothing."""
     if protocol is Thumbnails.kitty and colours != "truecolor":
         protocol = Thumbnails.blocks
     if protocol is Thumbnails.blocks and colours not in ("256", "truecolor"):
-        return Thumbnails.off
+        return None
     return protocol
 
 

@@ -1,7 +1,11 @@
 """Numbers in words: durations, sizes, operations; and values as JSON."""
 
 import json
+import re
 from typing import Any
+
+# Control characters, which a terminal would obey, and bytes of file names that are no UTF-8.
+_NOT_SHOWN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def duration(seconds: float) -> str:
@@ -33,6 +37,18 @@ def giga(count: int) -> str:
     if not count:
         return "0"
     return f"{count / 1e9:.2f} G" if count >= 1e9 else f"{count / 1e6:.3f} M"
+
+
+def shown_name(name: str) -> str:
+    """A name of a file or label on one line: `two\\nlines.jpg`, `caf\\xe9.jpg`, as in `ls -b`."""
+    return _NOT_SHOWN.sub(_escape, name)
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if 0xDC80 <= code <= 0xDCFF:  # a byte as Python keeps it
+        return f"\\x{code - 0xDC00:02x}"
+    return found[0].encode("unicode_escape").decode("ascii")
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:

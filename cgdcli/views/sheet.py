@@ -13,6 +13,7 @@ from cgdcli.images.decoding import read_image
 from cgdcli.images.mirror import fetch
 from cgdcli.remote import place_of
 from cgdcli.reports import Hit, QueryHits
+from cgdcli.views.formatting import shown_name
 
 TILE, GAP, CAPTION, BORDER = 176, 14, 40, 5
 HITS_PER_LINE = 10
@@ -117,8 +118,8 @@ def _caption(
     draw: ImageDraw.ImageDraw, place: tuple[int, int], first: str, second: str, right: bool | None
 ) -> None:
     left, top = place[0] + BORDER, place[1] + TILE + 2 * BORDER + 3
-    first = _shortened(draw, first, 15)
-    second = _shortened(draw, second, 13)
+    first = _shortened(draw, shown_name(first), 15)
+    second = _shortened(draw, shown_name(second), 13)
     draw.text((left, top), first, INK, font=_font_for(first, 15))
     draw.text((left, top + 19), second, FAINT, font=_font_for(second, 13))
     if right is not None:

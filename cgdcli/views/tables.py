@@ -22,7 +22,7 @@ from cgdcli.reports import (
     VectorsReport,
     VectorStep,
 )
-from cgdcli.views.formatting import bytes_text, duration
+from cgdcli.views.formatting import bytes_text, duration, shown_name
 from cgdcli.words import counted
 
 
@@ -50,12 +50,12 @@ def hits_table(
         cells += [f"{hit.score:.4f}"] if hit.score is not None else []
         cells += [f"{(hit.branches or {})[letter]:.2f}" for letter in letters]
         cells += [hit.label if hit.label is not None else "-", hit.path]
-        texts = [Text(cell) for cell in cells]
-        table.add_row(*([pictures.get(hit.path, ""), *texts] if pictures else texts))
+        row: list[RenderableType] = [pictures.get(hit.path, "")] if pictures else []
+        table.add_row(*row, *(Text(shown_name(cell)) for cell in cells))
     label = f" (label {result.label})" if result.label is not None else ""
     asked = pictures.get(result.query_path or "") if pictures else None
-    title = Text(f"{result.query}{label}")
-    return Group(title, table) if asked is None else Group(title, asked, table)
+    asking = Text(shown_name(f"{result.query}{label}"))
+    return Group(asking, table) if asked is None else Group(asking, asked, table)
 
 
 def approximate_lines(report: ApproximateReport) -> list[str]:

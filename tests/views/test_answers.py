@@ -113,3 +113,11 @@ def test_paths_a_line():
         "z\n",
     ]
     assert shlex.split("".join(path_lines([answer(ODD[:1])]))) == ["plain.jpg"]
+
+
+def test_a_score_stands_only_where_hits_were_ordered_anew():
+    hits = (Hit(1, 0.5, "a", None, 0, {"S": 0.5}, 0.75),)
+    (row,) = csv.DictReader(csv_lines([QueryHits("q", hits)]))
+    assert list(row)[-3:] == ["path", "score", "S"] and float(row["score"]) == 0.75
+    assert answer_dict(QueryHits("q", hits))["hits"][0]["score"] == 0.75
+    assert "score" not in answer_dict(answer(["a"]))["hits"][0]
