@@ -63,6 +63,8 @@ def _why_not(out: Output, wanted: Thumbnails) -> str | None:
         return "stdout is not a terminal"
     if os.environ.get("NO_COLOR"):
         return "NO_COLOR is set"
+    if wanted is Thumbnails.kitty and out.stdout.color_system != "truecolor":
+        return "kitty's want colours of 24 bits (COLORTERM=truecolor)"
     if wanted is not Thumbnails.auto:
         return None
     return "the terminal is too narrow" if out.stdout.width < NARROW else None

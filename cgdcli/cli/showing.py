@@ -111,7 +111,6 @@ class Showing:
             OutputError: something could not be written.
         """
         from cgdcli.files import check_output
-        from cgdcli.views.copies import check_folder
 
         if self.null and self.form is not Form.paths:
             raise ConfigError(
@@ -132,6 +131,8 @@ class Showing:
                         f"{name} {file} should end in {suffix}", hint=f"{name} {file}{suffix}"
                     )
         if self.copy_to is not None:
+            from cgdcli.views.copies import check_folder
+
             check_folder(self.copy_to, force=self.force)
 
 
@@ -168,7 +169,9 @@ def _write_page(
     from cgdcli.views.formatting import bytes_text
     from cgdcli.views.hits_page import hits_page
 
-    write_text(target, hits_page(report.results, target.parent, index=shown(index)))
+    with out.progress("page") as on_progress:
+        text = hits_page(report.results, target.parent, index=shown(index), on_progress=on_progress)
+    write_text(target, text)
     out.say(f"page: {target} ({bytes_text(target.stat().st_size)})")
     why_not = open_in_browser(target) if open_it else None
     if why_not is not None:

@@ -45,13 +45,16 @@ def ask_terminal(patience: float = PATIENCE_SECONDS) -> TerminalAnswer:
     """
     if termios is None:
         return TerminalAnswer()
-    with _device() as device:
-        if device is None:
-            return TerminalAnswer()
-        size = _pixels_of_a_cell(device)
-        with _raw(device):
-            os.write(device, _QUESTIONS)
-            answer = _read(device, patience)
+    try:
+        with _device() as device:
+            if device is None:
+                return TerminalAnswer()
+            size = _pixels_of_a_cell(device)
+            with _raw(device):
+                os.write(device, _QUESTIONS)
+                answer = _read(device, patience)
+    except (OSError, termios.error):  # it was closed meanwhile
+        return TerminalAnswer()
     return understood(answer, size)
 
 
@@ -115,7 +118,10 @@ def _read(device: int, patience: float) -> bytes:
         left = until - time.monotonic()
         if left <= 0 or not select.select([device], [], [], left)[0]:
             break
-        answer += os.read(device, 1024)
+        more = os.read(device, 1024)
+        if not more:
+            break
+        answer += more
     return answer
 
 

@@ -10,6 +10,7 @@ from cgdcli.images.decoding import read_image
 from cgdcli.images.loading import read_ahead, worker_count
 from cgdcli.images.mirror import fetch
 from cgdcli.remote import place_of
+from cgdcli.streaming import OnProgress
 from cgdcli.views.thumbnails import data_uri
 
 SMALL_SIDE, LARGE_SIDE = 200, 640  # px, of the longer side
@@ -37,12 +38,17 @@ class EmbeddedPicture:
 
 
 def embed_pictures(
-    paths: Iterable[str], *, small_bytes: int = SMALL_BYTES, large_bytes: int = LARGE_BYTES
+    paths: Iterable[str],
+    *,
+    small_bytes: int = SMALL_BYTES,
+    large_bytes: int = LARGE_BYTES,
+    on_progress: OnProgress | None = None,
 ) -> dict[str, EmbeddedPicture]:
     """Read each picture once and make its copies, as far as there is room in the order of `paths`.
 
     Args:
         small_bytes, large_bytes: room for the copies of each kind.
+        on_progress: called with pictures done, pictures in all, and those not found.
     """
     once = list(dict.fromkeys(paths))
     small_left, large_left = small_bytes, large_bytes
@@ -51,7 +57,8 @@ def embed_pictures(
         # Threads read ahead of what is taken below; once the room is gone they have no more to do.
         return EmbeddedPicture() if small_left < 0 else _copies(path, enlarged=large_left >= 0)
 
-    found = {}
+    found: dict[str, EmbeddedPicture] = {}
+    missing = 0
     for number, picture in enumerate(read_ahead(read, once, workers=worker_count(0))):
         small, large = picture.small, picture.large
         # The first one without room closes its kind: all before it are there, and none after it.
@@ -65,6 +72,9 @@ def embed_pictures(
             small=small if small_left >= 0 else None,
             large=large if min(small_left, large_left) >= 0 else None,
         )
+        missing += not picture.found
+        if on_progress is not None:
+            on_progress(len(found), len(once), missing)
     return found
 
 

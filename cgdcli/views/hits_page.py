@@ -12,6 +12,7 @@ from cgdcli.config import DESCRIPTOR_NAMES
 from cgdcli.images.incoming import is_elsewhere
 from cgdcli.remote import address_of, place_of
 from cgdcli.reports import Hit, QueryHits
+from cgdcli.streaming import OnProgress
 from cgdcli.views.charts import page
 from cgdcli.views.embedded import (
     LARGE_BYTES,
@@ -37,6 +38,7 @@ def hits_page(
     index: str,
     small_bytes: int = SMALL_BYTES,
     large_bytes: int = LARGE_BYTES,
+    on_progress: OnProgress | None = None,
 ) -> str:
     """HTML; asks for nothing from outside, and links each hit to its file.
 
@@ -46,8 +48,14 @@ def hits_page(
     Args:
         folder: where the page will be; links are relative to it.
         index: what was searched, in words.
+        on_progress: called with pictures done, pictures in all, and those not found.
     """
-    pictures = embed_pictures(_by_rank(results), small_bytes=small_bytes, large_bytes=large_bytes)
+    pictures = embed_pictures(
+        _by_rank(results),
+        small_bytes=small_bytes,
+        large_bytes=large_bytes,
+        on_progress=on_progress,
+    )
     writer = _Writer(pictures, folder)
     sections = [
         _header(results, index, pictures, small_bytes, large_bytes),
@@ -209,7 +217,8 @@ def _section(number: int, result: QueryHits, writer: _Writer) -> str:
             about.append(f"<p>{right} of {counted(len(known), 'hit')} with this label</p>")
     frame = writer.frame(path, title=f"Query: {name}", does=f"Enlarge query: {name}")
     hits = "\n".join(_hit(hit, result.label, writer) for hit in result.hits)
-    grid = f'<ol class="hits" style="--tall: {_TALL + _TALL_BRANCH * branches:.1f}rem">{hits}</ol>'
+    tall = f"{_TALL + _TALL_BRANCH * branches:.1f}rem"
+    grid = f'<ol class="hits" role="list" style="--tall: {tall}">{hits}</ol>'
     return (
         f'<section id="q{number}" aria-label="{escape(name)}">'
         f'<div class="query item">{frame}<div><h2><bdi>{escape(name)}</bdi></h2>'

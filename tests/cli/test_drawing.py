@@ -24,6 +24,7 @@ def drawn(seen):
         ("xterm", (), {"TERM": "xterm", "COLORTERM": ""}, ["sixel"]),
         ("VTE", (), {"TERM": "xterm", "COLORTERM": ""}, []),
         ("VTE", ("--thumbnails", "iterm2"), {}, ["iterm2"]),
+        ("kitty", ("--thumbnails", "kitty"), {"COLORTERM": ""}, []),
         ("xterm", ("--thumbnails", "off"), {}, []),
         ("xterm", (), {"NO_COLOR": "1"}, []),
         ("xterm", (), {"CGD_SEARCH_THUMBNAILS": "blocks"}, ["blocks"]),

@@ -38,6 +38,9 @@ def test_sides(tmp_path):
 
 def test_each_once_in_order(tmp_path):
     a, b = noise(tmp_path / "a.png", (9, 9)), noise(tmp_path / "b.png", (9, 9))
+    said = []
+    embed_pictures([b, a, "gone", a], on_progress=lambda *numbers: said.append(numbers))
+    assert said == [(1, 3, 0), (2, 3, 0), (3, 3, 1)]
     found = embed_pictures([b, a, b, a])
     assert list(found) == [b, a] and [p.number for p in found.values()] == [0, 1]
 
