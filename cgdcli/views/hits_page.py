@@ -117,7 +117,8 @@ class _Writer:
 
     def link(self, path: str, words: str | None = None) -> str:
         """The name, or `words`, as a link to the file where a browser could follow it."""
-        name = f'<bdi title="{escape(path)}">{escape(Path(path).name)}</bdi>'
+        shown = escape(Path(path).name).replace("_", "_<wbr>")  # where a long one may break
+        name = f'<bdi title="{escape(path)}">{shown}</bdi>'
         target = self._target(path)
         return f'<a href="{escape(target)}">{words or name}</a>' if target else name
 
