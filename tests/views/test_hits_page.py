@@ -221,18 +221,18 @@ def test_text_that_is_no_utf_8_is_marked(pages):
 
 
 def test_size_is_bounded(tmp_path):
-    """300 pictures of noise, with room for a few."""
+    """120 pictures of noise, with room for a few."""
     rng = np.random.default_rng(0)
     (tmp_path / "imgs").mkdir()
-    files = [tmp_path / f"imgs/{i}.png" for i in range(300)]
+    files = [tmp_path / f"imgs/{i}.png" for i in range(120)]
     for file in files:
         Image.fromarray(rng.integers(0, 256, (220, 220, 3), dtype=np.uint8)).save(file)
     text = hits_page(
-        [answer(files)], tmp_path, index="i", small_bytes=2_000_000, large_bytes=1_000_000
+        [answer(files)], tmp_path, index="i", small_bytes=1_000_000, large_bytes=500_000
     )
-    assert 2_800_000 < len(text) < 3_000_000 + 300 * 1_500
-    assert "are only named: small copies take 2.0 MB at most" in text
-    assert "are here in small only: enlarged copies take 1.0 MB at most" in text
+    assert 1_400_000 < len(text) < 1_500_000 + 120 * 1_500
+    assert "are only named: small copies take 1.0 MB at most" in text
+    assert "are here in small only: enlarged copies take 500.0 kB at most" in text
 
 
 # ---- the enlarged view
