@@ -1,9 +1,18 @@
-"""The options of `cgd search` that say what is asked."""
+"""The options of `cgd search` that say what is asked, and what they refuse."""
 
 from typing import Annotated
 
-from cgdcli.cli.options import option
-from cgdcli.config import Rerank
+import typer
+
+from cgdcli.cli.options import option, was_given
+from cgdcli.config import Rerank, RerankConfig, ScanConfig, SearchConfig
+from cgdcli.config.search import MEBIBYTE
+from cgdcli.errors import ConfigError
+
+QUERY_HELP = (
+    "Pictures; row:N; a picture at an address (https://, s3:// ...); - for one on stdin, clipboard "
+    "for the one copied last."
+)
 
 WhereOption = Annotated[
     str | None,
@@ -54,4 +63,50 @@ MaxMemoryOption = Annotated[
         help="What buffers and scores may take; the map of the rows is not counted.",
     ),
 ]
-ThreadsOption = Annotated[int, option("--threads", help="0: as many as there are cores.")]
+ThreadsOption = Annotated[
+    int, option("--threads", help="That look at rows; 0: as many as there are cores.")
+]
+ExactOption = Annotated[
+    bool,
+    option("--exact", help="Look at every row also where `cgd index` has made a quicker way."),
+]
+MAX_MEMORY = ScanConfig.max_memory // MEBIBYTE
+
+
+def scan_config(max_memory: int, threads: int) -> ScanConfig:
+    """Of megabytes and threads."""
+    return ScanConfig(max_memory * MEBIBYTE, threads)
+
+
+def rerank_config(context: typer.Context, method: Rerank, top: int) -> RerankConfig:
+    """What orders the first hits anew.
+
+    Raises:
+        ConfigError: `top` without a method.
+    """
+    if method is Rerank.none and was_given(context, "rerank_top"):
+        raise ConfigError(
+            "--rerank-top says how many hits --rerank orders anew; there is no --rerank",
+            hint="leave it out, or add --rerank k-reciprocal",
+        )
+    return RerankConfig(method, top)
+
+
+def check_asking(
+    context: typer.Context, config: SearchConfig, queries: int, operands: int
+) -> SearchConfig:
+    """Refuse what would do nothing.
+
+    Args:
+        operands: pictures of --plus and --minus.
+    """
+    if was_given(context, "weight") and not operands:
+        raise ConfigError(
+            "--weight is of the pictures of --plus and --minus; there are none",
+            hint="leave it out, or add --plus PICTURE",
+        )
+    if config.mean and queries < 2:
+        raise ConfigError(
+            "--mean is of several queries; there is one", hint="leave it out, or name more"
+        )
+    return config

@@ -3,6 +3,27 @@
 from pathlib import Path
 from typing import Annotated
 
+import typer
+
+from cgdcli.cli.asking import (
+    MAX_MEMORY,
+    QUERY_HELP,
+    BranchOption,
+    ExactOption,
+    MaxMemoryOption,
+    MeanOption,
+    MinSimilarityOption,
+    MinusOption,
+    PlusOption,
+    RerankOption,
+    RerankTopOption,
+    ThreadsOption,
+    WeightOption,
+    WhereOption,
+    check_asking,
+    rerank_config,
+    scan_config,
+)
 from cgdcli.cli.options import (
     DeviceOption,
     ForceOption,
@@ -29,11 +50,12 @@ from cgdcli.cli.showing import (
     form_of,
     show_answers,
 )
-from cgdcli.config import Device, SearchConfig
+from cgdcli.config import Device, RerankConfig, ScanConfig, SearchConfig, branch_weights
 
 
 def search(
-    queries: Annotated[list[str], argument(metavar="QUERY", help="Pictures, or row:N.")],
+    context: typer.Context,
+    queries: Annotated[list[str], argument(metavar="QUERY", help=QUERY_HELP)],
     index: Annotated[
         Path, option("--index", help="The index: feats.npy, be it s3://bucket/feats.npy.")
     ],
@@ -45,6 +67,18 @@ def search(
     explain: Annotated[
         bool, option("--explain", help="Split each similarity into its branches' cosines.")
     ] = False,
+    where: WhereOption = None,
+    min_similarity: MinSimilarityOption = None,
+    branch: BranchOption = None,
+    plus: PlusOption = None,
+    minus: MinusOption = None,
+    weight: WeightOption = SearchConfig.weight,
+    mean: MeanOption = SearchConfig.mean,
+    rerank: RerankOption = RerankConfig.method,
+    rerank_top: RerankTopOption = RerankConfig.top,
+    exact: ExactOption = SearchConfig.exact,
+    max_memory: MaxMemoryOption = MAX_MEMORY,
+    threads: ThreadsOption = ScanConfig.threads,
     sheet: SheetOption = None,
     html: HtmlOption = None,
     open_page: OpenOption = False,
@@ -82,10 +116,26 @@ def search(
         thumbnails=thumbnails,
     )
     showing.check()
+    added, taken = plus or [], minus or []
+    config = SearchConfig(
+        k=top_k,
+        exclude_self=exclude_self,
+        explain=explain,
+        mean=mean,
+        weight=weight,
+        min_similarity=min_similarity,
+        where=where,
+        branches=branch_weights(branch) if branch is not None else (),
+        exact=exact,
+        rerank=rerank_config(context, rerank, rerank_top),
+        scan=scan_config(max_memory, threads),
+    )
     report = search_images(
         queries,
         index,
-        SearchConfig(k=top_k, exclude_self=exclude_self, explain=explain),
+        check_asking(context, config, len(queries), len(added) + len(taken)),
+        plus=added,
+        minus=taken,
         model=model,
         root=root,
         device=device,

@@ -138,7 +138,7 @@ class SearchConfig:
             check_range("--min-similarity", self.min_similarity, -1, 1)
         if self.rerank and self.k > self.rerank.top:
             raise ConfigError(
-                f"{self.k} hits are wanted and the first {self.rerank.top} are ordered anew",
+                f"{self.k} hits are wanted, and --rerank orders the first {self.rerank.top} anew",
                 hint=f"--rerank-top {self.k}, or fewer hits",
             )
 
