@@ -14,6 +14,7 @@ _HOMES = {
     "CGDConfig": "cgdcli.config",
     "CGDError": "cgdcli.errors",
     "ConvertConfig": "cgdcli.config",
+    "DuplicatesConfig": "cgdcli.config",
     "EmbedConfig": "cgdcli.config",
     "EmbeddingIndex": "cgdcli.index.store",
     "ExportConfig": "cgdcli.config",
@@ -37,6 +38,7 @@ _HOMES = {
     "evaluate_vectors": "cgdcli.judging.steps",
     "export_model": "cgdcli.exporting",
     "export_weights": "cgdcli.conversion",
+    "find_duplicates": "cgdcli.auditing.duplicates",
     "index_approximately": "cgdcli.indexing",
     "inspect_file": "cgdcli.inspection",
     "load_model": "cgdcli.weights.loading",
@@ -49,10 +51,12 @@ _HOMES = {
 __all__ = [*sorted(_HOMES), "__version__"]  # noqa: PLE0604
 
 if TYPE_CHECKING:
+    from cgdcli.auditing.duplicates import find_duplicates  # noqa: F401
     from cgdcli.config import (  # noqa: F401
         ApproximateConfig,
         CGDConfig,
         ConvertConfig,
+        DuplicatesConfig,
         EmbedConfig,
         ExportConfig,
         ProfileConfig,

@@ -23,6 +23,7 @@ FLOORS = {
     "weights": 3,
     "engines": 4,
     "index": 5,
+    "auditing": 6,
     "networks": 6,
     "streaming": 6,
     "embedding": 6,

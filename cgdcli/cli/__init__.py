@@ -14,6 +14,7 @@ from cgdcli import __version__
 from cgdcli.cli.check import check
 from cgdcli.cli.compare import compare
 from cgdcli.cli.convert_weights import convert_weights
+from cgdcli.cli.duplicates import duplicates
 from cgdcli.cli.embed import embed
 from cgdcli.cli.evaluate import evaluate
 from cgdcli.cli.export import export
@@ -49,6 +50,7 @@ for command in (
     serve,
     index,
     evaluate,
+    duplicates,
     compare,
     check,
     profile,

@@ -13,6 +13,7 @@ from cgdcli.config.backbones import (
 )
 from cgdcli.config.jobs import (
     ConvertConfig,
+    DuplicatesConfig,
     EmbedConfig,
     ExportConfig,
     ProfileConfig,
@@ -69,6 +70,7 @@ __all__ = [
     "ConvertConfig",
     "Dataset",
     "Device",
+    "DuplicatesConfig",
     "EmbedConfig",
     "EmbedPrecision",
     "EngineName",

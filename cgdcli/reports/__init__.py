@@ -21,6 +21,9 @@ _HOMES = {
     "CopyReport": "retrieval",
     "Counts": "profile",
     "DataBaseReport": "conversion",
+    "DuplicateGroup": "duplicates",
+    "DuplicateImage": "duplicates",
+    "DuplicatesReport": "duplicates",
     "EmbedReport": "retrieval",
     "EpochReport": "training",
     "ExportReport": "conversion",
@@ -83,6 +86,9 @@ if TYPE_CHECKING:
     from cgdcli.reports.conversion import (
         PlannedEntry as PlannedEntry,
     )
+    from cgdcli.reports.duplicates import DuplicateGroup as DuplicateGroup
+    from cgdcli.reports.duplicates import DuplicateImage as DuplicateImage
+    from cgdcli.reports.duplicates import DuplicatesReport as DuplicatesReport
     from cgdcli.reports.exporting import GraphParity as GraphParity
     from cgdcli.reports.exporting import GraphReport as GraphReport
     from cgdcli.reports.inspection import InspectReport as InspectReport

@@ -15,10 +15,21 @@ _QUALITY = 72
 
 def thumbnail(path: str | Path, side: int) -> Image.Image | None:
     """A picture that fits into `side` x `side` px, upright, RGB; None where it cannot be read."""
+    found = sized_thumbnail(path, side)
+    return None if found is None else found[0]
+
+
+def sized_thumbnail(path: str | Path, side: int) -> tuple[Image.Image, tuple[int, int]] | None:
+    """The same, and the width and height in px that the file itself has, upright."""
     try:
         with Image.open(path) as image:
+            whole = image.size
             image.draft("RGB", (2 * side, 2 * side))  # JPEG: decoded at a fraction of its size
-            return ImageOps.contain(to_rgb(ImageOps.exif_transpose(image)), (side, side))
+            drafted = image.size
+            upright = ImageOps.exif_transpose(image)
+            if upright.size == drafted[::-1] != drafted:
+                whole = whole[::-1]
+            return ImageOps.contain(to_rgb(upright), (side, side)), whole
     except Exception:  # see images.decoding: damaged bytes raise nearly everything
         return None
 

@@ -18,7 +18,7 @@ from cgdcli.cli import app
 
 COMMANDS = (
     *("train", "embed", "search", "evaluate", "compare", "check", "profile", "inspect"),
-    *("convert-weights", "export"),
+    *("convert-weights", "export", "duplicates"),
 )
 ANSI = re.compile(r"\x1b\[")
 ANSI_COLOUR = re.compile(r"\x1b\[[0-9;]*(3[0-7]|38|4[0-7]|48|9[0-7])[0-9;]*m")

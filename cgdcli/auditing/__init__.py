@@ -1,0 +1,1 @@
+"""Jobs: what is odd in an index as a collection of pictures."""
