@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cgdcli.cli.evaluate_checks import check_options, ranks_of
 from cgdcli.cli.options import (
     DATA_HELP,
     EXIT_SKIPPED,
@@ -29,14 +30,12 @@ from cgdcli.cli.options import (
     argument,
     option,
     vectors_of,
-    was_given,
 )
 from cgdcli.cli.output import Output
 from cgdcli.config import RECALL_RANKS, Dataset, EmbedConfig, VectorConfig
-from cgdcli.errors import ConfigError
 
 if TYPE_CHECKING:
-    from cgdcli.reports import RecallReport, VectorsReport
+    from cgdcli.reports import EvaluationReport, VectorsReport
 
 
 def evaluate(
@@ -64,6 +63,32 @@ def evaluate(
         bool,
         option("--steps", help="Of an index: embed its pictures again, step by recorded step."),
     ] = False,
+    table: Annotated[
+        Path | None,
+        option(
+            metavar="FILE",
+            help="Of an index: a table (.csv, .jsonl, .parquet) with `path` and more about its "
+            "pictures, such as is_query and is_gallery.",
+        ),
+    ] = None,
+    ignore_same: Annotated[
+        str | None,
+        option(
+            metavar="COLUMN",
+            help="Ignore what has the query's label AND its value in this column of the table, "
+            "such as its camera or scene.",
+        ),
+    ] = None,
+    per_class: Annotated[
+        bool, option("--per-class", help="The figures of each class too, worst first.")
+    ] = False,
+    confused: Annotated[
+        int, option(min=0, metavar="N", help="So many of the most confused pairs of classes too.")
+    ] = 0,
+    against: Annotated[
+        Path | None,
+        option(metavar="OTHER", help="A second index of the same pictures: which is better?"),
+    ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -71,19 +96,27 @@ def evaluate(
     """Measure Recall@K and mAP@R: all against all without self, or query against gallery.
 
     A hit is a row with the query's label. mAP@R is the mean over queries of 1/R sum P(i) rel(i),
-    i up to R, the number of other rows with the query's label.
+    i up to R, the number of other rows with the query's label. In brackets the 95 % interval, a
+    bootstrap over classes.
+
+    With --against, what OTHER is better or worse by on the pictures that both indexes have, query
+    by query; indexes of other pictures are refused (exit code 4).
 
     With --flip, --scales, --whiten, --dim or --dtype: what each of them gives, on top of the ones
     before it; a projection is learned on what is searched, without labels. Of an index --steps.
-    """
-    from cgdcli.reports import RecallReport
-    from cgdcli.views.tables import recall_table, vectors_table
 
+    Example: cgd evaluate --index feats.npy --per-class --confused 10
+    """
     out = Output(quiet=quiet, verbose=verbose)
     vectors = vectors_of(flip, scales, whiten, dim, dtype)
-    _check_index_options(context, index, vectors, steps)
+    check_options(context, index, vectors, steps=steps, against=against)
+    if against is not None:
+        _compare(out, index, against, ranks_of(ranks), table, ignore_same, as_json=as_json)
+        return 0
+    stepwise = steps or bool(str(vectors))
+    more = {} if stepwise else {"table": table, "ignore_same": ignore_same}
     with out.progress("embedding") as on_progress:
-        report = _measure(vectors, steps)(
+        report = _measure(vectors, steps, per_class, confused)(
             data,
             model=model,
             index=index,
@@ -91,69 +124,68 @@ def evaluate(
             gallery=gallery,
             dataset=dataset,
             crop_box=crop_box,
-            ranks=_ranks(ranks),
+            ranks=ranks_of(ranks),
             config=EmbedConfig(
                 batch_size=batch_size, workers=workers, device=device, exact_decode=exact_decode
             ),
             on_progress=on_progress,
+            **more,
         )
     for skipped in report.skipped:
         out.warn(f"skipped {skipped.path}: {skipped.reason}")
     if as_json:
         out.json(report.to_dict())
     else:
-        out.show(
-            recall_table(report) if isinstance(report, RecallReport) else vectors_table(report)
-        )
+        _show(out, report)
     return EXIT_SKIPPED if report.skipped else 0
 
 
 def _measure(
-    vectors: VectorConfig, steps: bool
-) -> "Callable[..., RecallReport] | Callable[..., VectorsReport]":
+    vectors: VectorConfig, steps: bool, per_class: bool, confused: int
+) -> "Callable[..., EvaluationReport] | Callable[..., VectorsReport]":
     """At once, or step by step."""
     if steps or str(vectors):
         from cgdcli.judging.steps import evaluate_vectors
 
         return evaluate_vectors if steps else partial(evaluate_vectors, vectors=vectors)
+    from cgdcli.evaluation import Details
     from cgdcli.evaluation import evaluate as measure
 
-    return measure
+    return partial(measure, details=Details(per_class, confused))
 
 
-def _check_index_options(
-    context: typer.Context, index: Path | None, vectors: VectorConfig, steps: bool
+def _show(out: Output, report: "EvaluationReport | VectorsReport") -> None:
+    from cgdcli.reports import EvaluationReport
+    from cgdcli.views.evaluation import class_table, confused_table, evaluation_table
+    from cgdcli.views.tables import vectors_table
+
+    if not isinstance(report, EvaluationReport):
+        out.show(vectors_table(report))
+        return
+    out.show(evaluation_table(report))
+    if report.classes:
+        out.show(class_table(report.classes, every=out.verbose))
+    if report.confused:
+        out.show(confused_table(report.confused))
+
+
+def _compare(
+    out: Output,
+    index: Path | None,
+    against: Path,
+    ranks: list[int],
+    table: Path | None,
+    ignore_same: str | None,
+    *,
+    as_json: bool,
 ) -> None:
-    """Refuse what would do nothing."""
-    embedding = ("batch_size", "workers", "device", "exact_decode")
-    useless = [name for name in embedding if was_given(context, name)]
-    if steps:  # which embeds, as the index records
-        useless = ["exact_decode"] if "exact_decode" in useless else []
-    if index is not None and useless:
-        why = "the index records it" if steps else "no picture is embedded"
-        raise ConfigError(
-            f"--{useless[0].replace('_', '-')} does nothing beside --index: {why}",
-            hint="leave it out",
-        )
-    if index is not None and str(vectors):
-        raise ConfigError(
-            f"{vectors} beside --index: rows of an index are as they are, and it records how",
-            hint="leave it out; add --steps to see what each recorded step gave",
-        )
-    if steps and index is None:
-        raise ConfigError(
-            "--steps shows what an index records; there is no --index",
-            hint="name the index, or name the steps: cgd evaluate DATA --flip --whiten",
-        )
+    from cgdcli.judging.pairing import compare_index_quality
+    from cgdcli.views.run_comparison import comparison_table, index_comparison_lines
 
-
-def _ranks(text: str) -> list[int]:
-    try:
-        ranks = sorted({int(part) for part in text.split(",")})
-    except ValueError:
-        ranks = [0]
-    if ranks[0] < 1:
-        raise ConfigError(
-            f"--ranks {text!r} is not a list of whole numbers from 1", hint="try --ranks 1,2,4,8"
-        )
-    return ranks
+    assert index is not None
+    report = compare_index_quality(index, against, ranks, table=table, ignore_same=ignore_same)
+    if as_json:
+        out.json(report.to_dict())
+        return
+    out.lines(f"{line}\n" for line in index_comparison_lines(report))
+    out.show(comparison_table(report))

@@ -107,7 +107,7 @@ def _picture(
             f"the split `{row.text('split')}` is unknown: train, val or test is wanted",
             "write one of the three words (valid and validation are val)",
         )
-    flags = [_flag(file, row, name) for name in ("is_query", "is_gallery")]
+    flags = [flag_of(file, row, name) for name in ("is_query", "is_gallery")]
     return _Picture(
         folder / os.path.normpath(path),
         label,
@@ -122,7 +122,12 @@ def _flagged(row: Row) -> bool:
     return "is_query" in row.values
 
 
-def _flag(file: Path, row: Row, column: str) -> bool:
+def flag_of(file: Path, row: Row, column: str) -> bool:
+    """Whether a row is what a column asks: true, yes or 1; false, no, 0 or nothing.
+
+    Raises:
+        DatasetError: it is another word.
+    """
     text = row.text(column).lower()
     if text in TRUE:
         return True

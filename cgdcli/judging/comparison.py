@@ -16,7 +16,7 @@ from cgdcli.datasets.reading import read_training_data
 from cgdcli.engines.torch_engine import TorchEngine
 from cgdcli.errors import CheckpointError, MismatchError
 from cgdcli.evaluation import JudgedTable, evaluate_table
-from cgdcli.judging.intervals import class_interval
+from cgdcli.judging.differences import differences_of
 from cgdcli.judging.judged import JudgedQueries, judged_queries, load_judged
 from cgdcli.reports import ComparedRun, PairedDifference, RunComparison
 from cgdcli.streaming import OnProgress
@@ -91,23 +91,11 @@ def _differences(
     order: NDArray[np.int64],
     order_of_other: NDArray[np.int64],
 ) -> tuple[PairedDifference, ...]:
-    """Recall at the ranks of both, and mAP@R over the queries with a partner."""
-    labels, found = one.labels[order], []
-    for rank in [r for r in one.ranks.tolist() if r in other.ranks]:
-        a = one.hits[order, one.ranks.tolist().index(rank)].astype(np.float64)
-        b = other.hits[order_of_other, other.ranks.tolist().index(rank)].astype(np.float64)
-        found.append(_paired(f"Recall@{rank}", a, b, labels))
-    a, b = one.average_precision[order], other.average_precision[order_of_other]
-    partnered = ~np.isnan(a) & ~np.isnan(b)
-    if partnered.any():
-        found.append(_paired("mAP@R", a[partnered], b[partnered], labels[partnered]))
-    return tuple(found)
-
-
-def _paired(
-    name: str, a: NDArray[np.float64], b: NDArray[np.float64], labels: NDArray[np.str_]
-) -> PairedDifference:
-    return PairedDifference(name, float(a.mean()), float(b.mean()), *class_interval(b - a, labels))
+    first, second = (
+        (each.ranks.tolist(), each.hits[rows], each.average_precision[rows])
+        for each, rows in ((one, order), (other, order_of_other))
+    )
+    return differences_of(first, second, one.labels[order])
 
 
 def _matched(one: _Side, other: _Side) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

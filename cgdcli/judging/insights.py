@@ -1,10 +1,10 @@
-"""What can be read off embeddings that were judged: best and worst queries, confusions, branches,
-a map. Everything from the same rows, embedded once.
+"""What can be read off embeddings that were judged: best and worst queries, branches, a map.
+Everything from the same rows, embedded once. Means and confusions: `evaluation.details`.
 
 Shape letters: Q queries, N rows that are searched (all against all: the same); D dimensions.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,40 +12,20 @@ from numpy.typing import NDArray
 
 from cgdcli.config import DESCRIPTOR_NAMES
 from cgdcli.engines import Rows
-from cgdcli.evaluation import JudgedTable
+from cgdcli.evaluation.details import measure
+from cgdcli.evaluation.tables import JudgedTable
 from cgdcli.index.exact import nearest
-from cgdcli.judging.intervals import class_interval
 from cgdcli.reports import (
     BranchRecall,
-    ConfusedPair,
     Hit,
     JudgedQuery,
     MapPoint,
-    Measure,
     QueryHits,
 )
 
 # Each branch costs two searches; 4 000 queries know Recall@1 to within a point.
 BRANCH_QUERIES = 4_000
 _PLANE_ROWS = 5_000
-
-
-def measures(judged: JudgedTable) -> tuple[Measure, ...]:
-    """Recall@K and mAP@R with their intervals; mAP@R over the queries with a partner."""
-    labels, scores = judged.labels, judged.scores
-    found = [
-        measure(f"Recall@{rank}", scores.hits[:, i].astype(np.float64), labels)
-        for i, rank in enumerate(scores.ranks)
-    ]
-    partnered = scores.relevant > 0
-    if partnered.any():
-        found.append(measure("mAP@R", scores.average_precision[partnered], labels[partnered]))
-    return tuple(found)
-
-
-def measure(name: str, values: NDArray[np.float64], labels: NDArray[np.str_]) -> Measure:
-    """A mean over queries with its interval, by name."""
-    return Measure(name, *class_interval(values, labels))
 
 
 def extreme_queries(judged: JudgedTable, count: int, *, best: bool) -> tuple[JudgedQuery, ...]:
@@ -63,19 +43,6 @@ def extreme_queries(judged: JudgedTable, count: int, *, best: bool) -> tuple[Jud
         before[labels[query]] += 1
     chosen = sorted((place, query) for _, place, query in sorted(turns)[:count])
     return tuple(JudgedQuery(float(average[q]), _answer(judged, q)) for _, q in chosen)
-
-
-def confused_pairs(judged: JudgedTable, count: int) -> tuple[ConfusedPair, ...]:
-    """The pairs of classes with the most queries whose nearest picture is of the other class."""
-    labels, searched = judged.labels.tolist(), judged.embedded.labels
-    mistakes: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for query, other in enumerate(judged.scores.neighbours[:, 0].tolist()):
-        if other >= 0 and labels[query] != searched[other]:
-            first, second = sorted((labels[query], searched[other]))
-            mistakes[first, second].append(query)
-    sizes = Counter(labels)
-    ranked = sorted(mistakes.items(), key=lambda item: (-len(item[1]), item[0]))
-    return tuple(_pair(judged, pair, queries, sizes) for pair, queries in ranked[:count])
 
 
 def branch_recalls(
@@ -184,22 +151,3 @@ def _answer(judged: JudgedTable, query: int) -> QueryHits:
     row = int(judged.asked[query])
     path = str(embedded.paths[row])
     return QueryHits(path, hits, embedded.labels[row], path)
-
-
-def _pair(
-    judged: JudgedTable, pair: tuple[str, str], queries: list[int], sizes: Counter[str]
-) -> ConfusedPair:
-    embedded, scores, labels = judged.embedded, judged.scores, judged.labels
-    surest = max(queries, key=lambda query: (scores.similarities[query, 0], -query))
-    of_first = int((labels[queries] == pair[0]).sum())
-    return ConfusedPair(
-        *pair,
-        first_as_second=of_first,
-        second_as_first=len(queries) - of_first,
-        of_first=sizes[pair[0]],
-        of_second=sizes[pair[1]],
-        query=str(embedded.paths[int(judged.asked[surest])]),
-        query_is_first=bool(labels[surest] == pair[0]),
-        neighbour=str(embedded.paths[int(scores.neighbours[surest, 0])]),
-        similarity=float(np.clip(scores.similarities[surest, 0], -1, 1)),
-    )

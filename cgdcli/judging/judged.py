@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgdcli.errors import CheckpointError
-from cgdcli.evaluation import JudgedTable
+from cgdcli.evaluation.tables import JudgedTable
 from cgdcli.files import atomic_path
 
 JUDGED_FILE = "judged.npz"

@@ -5,14 +5,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cgdcli.config import TrainConfig
-from cgdcli.evaluation import JudgedTable
+from cgdcli.evaluation.details import confused_pairs, measures
+from cgdcli.evaluation.tables import JudgedTable
 from cgdcli.files import write_text
 from cgdcli.judging.insights import (
     branch_recalls,
-    confused_pairs,
     extreme_queries,
     map_points,
-    measures,
 )
 from cgdcli.judging.judged import judged_queries, save_judged
 from cgdcli.model.cgd import meta_model

@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING, Any
 _HOMES = {
     "ApproximateReport": "retrieval",
     "BranchRecall": "run",
+    "CalibrationPoint": "evaluation",
+    "CalibrationReport": "evaluation",
     "CheckReport": "checking",
+    "ClassFigures": "evaluation",
     "CompareReport": "profile",
+    "ComparedIndexes": "evaluation",
     "ComparedRun": "run",
     "ConfusedPair": "run",
     "ConversionPlan": "conversion",
@@ -26,6 +30,7 @@ _HOMES = {
     "DuplicatesReport": "duplicates",
     "EmbedReport": "retrieval",
     "EpochReport": "training",
+    "EvaluationReport": "evaluation",
     "ExportReport": "conversion",
     "Finding": "checking",
     "FolderReport": "latency",
@@ -89,6 +94,11 @@ if TYPE_CHECKING:
     from cgdcli.reports.duplicates import DuplicateGroup as DuplicateGroup
     from cgdcli.reports.duplicates import DuplicateImage as DuplicateImage
     from cgdcli.reports.duplicates import DuplicatesReport as DuplicatesReport
+    from cgdcli.reports.evaluation import CalibrationPoint as CalibrationPoint
+    from cgdcli.reports.evaluation import CalibrationReport as CalibrationReport
+    from cgdcli.reports.evaluation import ClassFigures as ClassFigures
+    from cgdcli.reports.evaluation import ComparedIndexes as ComparedIndexes
+    from cgdcli.reports.evaluation import EvaluationReport as EvaluationReport
     from cgdcli.reports.exporting import GraphParity as GraphParity
     from cgdcli.reports.exporting import GraphReport as GraphReport
     from cgdcli.reports.inspection import InspectReport as InspectReport

@@ -7,13 +7,13 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cgdcli.reports import ComparedRun, PairedDifference, RunComparison
+from cgdcli.reports import ComparedIndexes, ComparedRun, PairedDifference, RunComparison
 from cgdcli.views.formatting import duration
 from cgdcli.words import counted
 
 
-def comparison_table(report: RunComparison) -> RenderableType:
-    """Each measure of both runs, the paired difference and its interval, in percent."""
+def comparison_table(report: RunComparison | ComparedIndexes) -> RenderableType:
+    """Each measure of both, the paired difference and its interval, in percent."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("measure")
     for title in ("A", "B", "B - A", "95 % interval"):
@@ -42,8 +42,34 @@ def comparison_lines(report: RunComparison) -> list[str]:
     ]
 
 
+def index_comparison_lines(report: ComparedIndexes) -> list[str]:
+    """Which indexes, on how many pictures of both, who is better and how surely."""
+    left = [
+        f"{counted(count, 'picture')} {words}"
+        for count, words in (
+            (report.only_first, "only in A"),
+            (report.only_second, "only in B"),
+            (report.relabelled, "with different labels"),
+        )
+        if count
+    ]
+    where = f"{counted(report.queries, 'query', 'queries')} of "
+    where += f"{counted(report.classes, 'class', 'classes')} in {counted(report.gallery, 'row')}"
+    same = f", rows of the query's label and `{report.ignore_same}` ignored"
+    return [
+        f"A {report.first}",
+        f"B {report.second}",
+        f"{where}, the same for both, matched by {report.matched_by}"
+        + (same if report.ignore_same else ""),
+        *([f"left out: {', '.join(left)}"] if left else []),
+        *(verdict(d) for d in report.differences if d.name in ("Recall@1", "mAP@R")),
+        "the interval is a bootstrap over classes of pictures",
+    ]
+
+
 def verdict(difference: PairedDifference) -> str:
-    """`Recall@1: B is better by 2.1 points (95 % interval 0.4 to 3.8)`."""
+    """`Recall@1: B is better by 2.1 ± 1.7 points (95 % interval 0.4 to 3.8)`; behind ± half the
+    interval's width."""
     d = difference
     name, points = d.name, 100 * d.difference
     if d.low <= 0 <= d.high:
@@ -53,8 +79,8 @@ def verdict(difference: PairedDifference) -> str:
         )
     better, low, high = ("B", d.low, d.high) if d.difference > 0 else ("A", -d.high, -d.low)
     return (
-        f"{name}: {better} is better by {abs(points):.1f} points (95 % interval "
-        f"{100 * low:.1f} to {100 * high:.1f})"
+        f"{name}: {better} is better by {abs(points):.1f} ± {50 * (high - low):.1f} points (95 % "
+        f"interval {100 * low:.1f} to {100 * high:.1f})"
     )
 
 

@@ -84,13 +84,8 @@ def recall_line(report: RecallReport) -> str:
     return "  ".join(parts)
 
 
-def recall_table(report: RecallReport) -> RenderableType:
-    """The measures, and what they were measured on."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for rank in report.recall:
-        table.add_column(f"Recall@{rank}", justify="right")
-    table.add_column("mAP@R", justify="right")
-    table.add_row(*_shares(report))
+def judged_words(report: RecallReport) -> str:
+    """What was measured on, and what had no partner."""
     words = _judged_on(report)
     if report.without_partner:
         shown = ", ".join(report.lonely_labels[:5])
@@ -99,7 +94,7 @@ def recall_table(report: RecallReport) -> RenderableType:
             f"; {counted(report.without_partner, 'query has', 'queries have')} no partner (label "
             f"{shown}{more}): misses for Recall, left out of mAP@R"
         )
-    return Group(Text(f"{report.what}: {words}" if report.what else words), table)
+    return f"{report.what}: {words}" if report.what else words
 
 
 def vectors_table(report: VectorsReport) -> RenderableType:

@@ -41,8 +41,8 @@ def test_says_who_is_better_by_how_much_and_what_differs(cgd, there):
     assert ran.code == 0 and ran.err == ""
     assert "on test: 12 queries of 3 classes" in ran.out
     assert re.search(
-        r"Recall@1: (no difference can be told, B - A is [+-][\d.]+|[AB] is better by [\d.]+) "
-        r"points \(95 % interval [+-]?[\d.]+ to [+-]?[\d.]+\)",
+        r"Recall@1: (no difference can be told, B - A is [+-][\d.]+|"
+        r"[AB] is better by [\d.]+ ± [\d.]+) points \(95 % interval [+-]?[\d.]+ to [+-]?[\d.]+\)",
         ran.out,
     )
     for word in (*MEASURES, "descriptors", "SG", "SM", "seed", "trained for"):

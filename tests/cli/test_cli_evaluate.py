@@ -1,11 +1,20 @@
 """`cgd evaluate`: a model on folders, an index, queries in a gallery."""
 
 import json
+import re
 import shutil
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from cli_toys import check_failure, draw, draw_classes
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "auditing"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "judging"))
+from judgements import clustered
+from made_index import draw as dot
+from made_index import index_of
 
 KEYS = {"recall", "map_at_r", "queries", "gallery"}
 
@@ -142,3 +151,101 @@ def test_folders_that_do_not_do(cgd, in_toy, tmp_path):
         check_failure(ran, 1, tmp_path / name)
     ran = cgd("evaluate", "query.jpg", "--model", in_toy.model)
     check_failure(ran, 1, "query.jpg")
+
+
+# Intervals, classes, confusions, roles, and two indexes: of made-up rows
+
+
+@pytest.fixture
+def crowd(tmp_path, monkeypatch):
+    """Two indexes of the same forty pictures, the second with tighter classes; and a table."""
+    monkeypatch.chdir(tmp_path)
+    labels = [f"c{i // 5}" for i in range(40)]
+    names = [f"{label}/{i}.png" for i, label in enumerate(labels)]
+    for i, name in enumerate(names):
+        dot(tmp_path / "imgs" / name, (6 * i, 1, 1))
+    for name, spread in (("a.npy", 1.6), ("b.npy", 0.3)):
+        rows, _ = clustered(classes=8, each=5, spread=spread)
+        index_of(tmp_path / name, rows, names, tmp_path / "imgs", labels)
+    lines = (f"{n},{x},{i % 2},{int(i % 5 == 0)},{int(i % 5 != 0)}"
+             for i, (n, x) in enumerate(zip(names, labels, strict=True)))  # fmt: skip
+    (tmp_path / "t.csv").write_text("\n".join(["path,label,scene,is_query,is_gallery", *lines]))
+    return tmp_path
+
+
+def test_each_figure_with_its_interval(cgd, crowd):
+    report = json.loads(cgd("evaluate", "--index", "a.npy", "--json").out)
+    measures = {m["name"]: m for m in report["measures"]}
+    assert list(measures) == ["Recall@1", "Recall@2", "Recall@4", "Recall@8", "mAP@R"]
+    one = measures["Recall@1"]
+    assert one["low"] < one["value"] == report["recall"]["1"] < one["high"]
+    out = cgd("evaluate", "--index", "a.npy").out
+    assert f"{100 * one['value']:.2f} %" in out
+    assert f"[{100 * one['low']:.1f} {100 * one['high']:.1f}]" in out and "bootstrap" in out
+
+
+def test_classes_and_confusions(cgd, crowd):
+    ran = cgd("evaluate", "--index", "a.npy", "--per-class", "--confused", "3", "--json")
+    report = json.loads(ran.out)
+    assert len(report["classes"]) == 8 and len(report["confused"]) == 3
+    ran = cgd("evaluate", "--index", "a.npy", "--per-class", "--confused", "3")
+    worst, pair = report["classes"][0], report["confused"][0]
+    lines = [line.split() for line in ran.out.splitlines()]
+    classes = [line for line in lines if line and line[0][0] == "c" and line[1:2] == ["5"]]
+    assert len(classes) == 8 and classes[0][0] == worst["label"]
+    assert f"{pair['first_as_second']} of 5" in ran.out and "A as B" in ran.out
+
+
+def test_roles_and_scenes_by_a_table(cgd, crowd):
+    plain = json.loads(cgd("evaluate", "--index", "a.npy", "--table", "t.csv", "--json").out)
+    assert (plain["queries"], plain["gallery"]) == (8, 32)
+    ran = cgd("evaluate", "--index", "a.npy", "--table", "t.csv", "--ignore-same", "scene")
+    assert ran.code == 0 and "query's label and `scene` are ignored" in ran.out
+
+
+def test_a_table_as_data_has_the_column(cgd, in_toy, tmp_path):
+    """All of red are of one scene, so that nothing is left to be found for them."""
+    lines = [
+        f"{in_toy.folder}/imgs/{colour}/{i}.png,{colour},{0 if colour == 'red' else i}"
+        for colour in ("red", "green", "blue")
+        for i in (10, 11, 12)
+    ]
+    (tmp_path / "t.csv").write_text("\n".join(["path,label,scene", *lines]))
+    arguments = ("evaluate", tmp_path / "t.csv", "--model", in_toy.model, "--json")
+    assert json.loads(cgd(*arguments).out)["without_partner"] == 0
+    report = json.loads(cgd(*arguments, "--ignore-same", "scene").out)
+    assert report["without_partner"] == 3 and report["lonely_labels"] == ["red"]
+    ran = cgd("evaluate", "imgs", "--model", in_toy.model, "--ignore-same", "scene")
+    check_failure(ran, 2, "no table")
+
+
+def test_which_of_two_indexes_is_better(cgd, crowd):
+    ran = cgd("evaluate", "--index", "a.npy", "--against", "b.npy")
+    assert ran.code == 0, ran.err
+    assert re.search(r"mAP@R: B is better by [\d.]+ ± [\d.]+ points \(95 % interval", ran.out)
+    assert "40 queries of 8 classes in 40 rows, the same for both, matched by path" in ran.out
+    report = json.loads(cgd("evaluate", "--index", "a.npy", "--against", "b.npy", "--json").out)
+    figures = json.loads(cgd("evaluate", "--index", "b.npy", "--json").out)
+    assert report["differences"][0]["second"] == pytest.approx(figures["recall"]["1"])
+
+
+def test_two_indexes_of_other_pictures_are_4(cgd, crowd, in_toy, tmp_path):
+    ran = cgd("evaluate", "--index", tmp_path / "a.npy", "--against", in_toy.index)
+    check_failure(ran, 4, "40 labelled", "0 are in both")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--index", "a.npy", "--against", "b.npy", "--per-class"), "--per-class"),
+        (("--index", "a.npy", "--against", "b.npy", "--model", "x"), "--model"),
+        (("imgs", "--index", "a.npy", "--against", "b.npy"), "DATA"),
+        (("imgs", "--against", "b.npy"), "there is no first"),
+        (("imgs", "--flip", "--per-class"), "--per-class"),
+        (("--index", "a.npy", "--steps", "--against", "b.npy"), "--against"),
+        (("--index", "a.npy", "--ignore-same", "scene"), "no table"),
+        (("imgs", "--table", "t.csv"), "--table"),
+    ],
+)
+def test_what_would_do_nothing_is_refused(cgd, crowd, arguments, words):
+    check_failure(cgd("evaluate", *arguments), 2, words)

@@ -9,7 +9,7 @@ from reference import outputs
 from cgdcli import evaluation
 from cgdcli.config import EmbedConfig, pooled_config
 from cgdcli.errors import ConfigError, DatasetError
-from cgdcli.evaluation import evaluate, score
+from cgdcli.evaluation import evaluate, score, scoring
 
 GOLDEN = {case["case"]: case for case in outputs()["small"]["recall"]}
 
@@ -78,7 +78,7 @@ def test_blocks_of_queries_change_nothing(monkeypatch):
     rng = np.random.default_rng(0)
     rows, labels = unit(rng.standard_normal((50, 6))), [str(i % 9) for i in range(50)]
     whole = score(rows, labels)
-    monkeypatch.setattr(evaluation, "QUERIES_AT_ONCE", 7)
+    monkeypatch.setattr(scoring, "QUERIES_AT_ONCE", 7)
     assert score(rows, labels) == whole
 
 

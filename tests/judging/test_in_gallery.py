@@ -10,13 +10,8 @@ from judgements import clustered
 from cgdcli.config import EmbedConfig
 from cgdcli.datasets.table import ImageTable
 from cgdcli.evaluation import EmbeddedTable, evaluate_table
-from cgdcli.judging.insights import (
-    branch_recalls,
-    confused_pairs,
-    extreme_queries,
-    map_points,
-    measures,
-)
+from cgdcli.evaluation.details import confused_pairs, measures
+from cgdcli.judging.insights import branch_recalls, extreme_queries, map_points
 from cgdcli.judging.judged import judged_queries
 
 BLOCKS = [("S", 0, 6), ("G", 6, 12)]

@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 from judgements import clustered, judgement, unit
 
+from cgdcli.evaluation.details import confused_pairs, measures
 from cgdcli.judging import insights
 from cgdcli.judging.insights import (
     branch_recalls,
-    confused_pairs,
     evenly,
     extreme_queries,
     map_points,
-    measures,
     principal_plane,
 )
 

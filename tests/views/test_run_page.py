@@ -9,13 +9,8 @@ import pytest
 from PIL import Image
 from test_profile_page import CONTRAST
 
-from cgdcli.judging.insights import (
-    branch_recalls,
-    confused_pairs,
-    extreme_queries,
-    map_points,
-    measures,
-)
+from cgdcli.evaluation.details import confused_pairs, measures
+from cgdcli.judging.insights import branch_recalls, extreme_queries, map_points
 from cgdcli.reports import EpochReport, RunReport
 from cgdcli.views.curves import MOST_POINTS, interval_bars, line_chart
 from cgdcli.views.embedding_map import COLUMNS, SIDE

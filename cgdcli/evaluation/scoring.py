@@ -1,0 +1,187 @@
+"""Recall@K and mAP@R of rows, query by query, in bounded memory.
+
+Shape letters: Q queries, N rows that are searched, D dimensions, K ranks.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cgdcli.config import RECALL_RANKS
+from cgdcli.errors import ConfigError
+from cgdcli.index.exact import nearest
+from cgdcli.index.parted_rows import PartedRows
+from cgdcli.reports import RecallReport
+
+logger = logging.getLogger("cgdcli")
+
+QUERIES_AT_ONCE = 1_024
+NEIGHBOURS_KEPT = 5
+
+
+@dataclass(frozen=True)
+class QueryScores:
+    """Each query's own result; shape letters: Q queries, K ranks, `NEIGHBOURS_KEPT` neighbours.
+
+    Attributes:
+        hits: bool (Q, K), one of the query's label among the first so many rows.
+        average_precision: float64 (Q,), AP@R; 0 where `relevant` is.
+        relevant: int (Q,), R: other rows of the query's label.
+        neighbours, similarities: (Q, <= NEIGHBOURS_KEPT), rows best first and their cosines.
+        gallery: rows that were searched.
+    """
+
+    ranks: tuple[int, ...]
+    hits: NDArray[np.bool_]
+    average_precision: NDArray[np.float64]
+    relevant: NDArray[np.int64]
+    neighbours: NDArray[np.int64]
+    similarities: NDArray[np.float64]
+    gallery: int
+
+
+def check_ranks(ranks: Sequence[int]) -> None:
+    """Whether these can be the Ks of Recall@K."""
+    if not ranks or min(ranks) < 1:
+        raise ConfigError(
+            f"ranks {list(ranks)}: whole numbers from 1 are wanted", hint="try 1, 2, 4, 8"
+        )
+
+
+def score(
+    rows: NDArray[Any] | PartedRows,
+    labels: Sequence[str],
+    ranks: Sequence[int] = RECALL_RANKS,
+    *,
+    gallery: NDArray[Any] | PartedRows | None = None,
+    gallery_labels: Sequence[str] | None = None,
+    own_rows: Sequence[int] | None = None,
+) -> RecallReport:
+    """Recall@K and mAP@R of unit rows (Q, D) in themselves, or in a gallery (N, D).
+
+    mAP@R (Musgrave, Belongie & Lim 2020, arXiv 2003.08505): 1/R sum_{i<=R} P(i) rel(i), R the
+    number of other rows of the query's label.
+    """
+    scores = score_queries(
+        rows,
+        labels,
+        ranks,
+        gallery=gallery,
+        gallery_labels=gallery_labels,
+        own_rows=own_rows,
+    )
+    return summary(scores, labels)
+
+
+def score_queries(
+    rows: NDArray[Any] | PartedRows,
+    labels: Sequence[str],
+    ranks: Sequence[int] = RECALL_RANKS,
+    *,
+    gallery: NDArray[Any] | PartedRows | None = None,
+    gallery_labels: Sequence[str] | None = None,
+    own_rows: Sequence[int] | None = None,
+    ignored: Sequence[frozenset[int]] | None = None,
+) -> QueryScores:
+    """The same, query by query.
+
+    Never the whole Q x N matrix: blocks of queries against blocks of the gallery. Without a
+    gallery a query's own row is left out by its number; with one, the row of it that `own_rows`
+    says is the query itself (-1: none). Equal similarities are ranked by row.
+
+    Args:
+        ignored: for each query other rows that are not searched for it either, all of its label
+            (`same_groups`).
+    """
+    if gallery is None:
+        own_rows = range(len(rows))
+    own_Q = np.full(len(rows), -1) if own_rows is None else np.asarray(own_rows)
+    stored = rows if gallery is None else gallery
+    stored_labels = labels if gallery_labels is None else gallery_labels
+    number = {label: i for i, label in enumerate(sorted({*labels, *stored_labels}))}
+    label_Q = np.array([number[label] for label in labels])
+    label_N = np.array([number[label] for label in stored_labels])
+    hidden = _hidden(own_Q.tolist(), ignored)
+    counts = np.bincount(label_N, minlength=len(number))
+    relevant_Q = counts[label_Q] - np.array([len(rows) for rows in hidden], dtype=np.int64)
+    k = max(*ranks, NEIGHBOURS_KEPT, int(relevant_Q.max(initial=1)))
+    parts = []
+    for start in range(0, len(rows), QUERIES_AT_ONCE):
+        part = np.arange(start, min(start + QUERIES_AT_ONCE, len(rows)))
+        out = hidden[start : start + len(part)]
+        exclude = [set(each) for each in out] if any(out) else None
+        similarities, ids = nearest(np.asarray(rows[part]), stored, k, exclude=exclude)
+        right = (label_N[ids] == label_Q[part, None]) & (ids >= 0)
+        hits = np.stack([right[:, :rank].any(axis=1) for rank in ranks], axis=1)
+        kept = slice(None, NEIGHBOURS_KEPT)
+        average = _average_precision(right, relevant_Q[part])
+        parts.append((hits, average, ids[:, kept], similarities[:, kept]))
+    if len(number) == 1:
+        logger.warning("there is a single label, so that every hit is right")
+    hits, average, neighbours, similarities = (np.concatenate(p) for p in zip(*parts, strict=True))
+    return QueryScores(
+        tuple(ranks), hits, average, relevant_Q, neighbours, similarities, len(stored)
+    )
+
+
+def same_groups(
+    labels: Sequence[str],
+    groups: Sequence[str | None],
+    gallery_labels: Sequence[str],
+    gallery_groups: Sequence[str | None],
+) -> list[frozenset[int]]:
+    """For each query the rows of the gallery with its label AND its group, which are ignored.
+
+    As in re-identification (Zheng et al. 2015, Market-1501: "junk" are the pictures of the query's
+    person by the query's camera): finding them is no merit, and no mistake either. Rows of its
+    group with another label stay in the gallery, and are mistakes if found. A query or row of no
+    group (None) ignores and is ignored by none.
+    """
+    members: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for row, (label, group) in enumerate(zip(gallery_labels, gallery_groups, strict=True)):
+        if group is not None:
+            members[label, group].append(row)
+    sets = {key: frozenset(rows) for key, rows in members.items()}
+    return [
+        frozenset() if group is None else sets.get((label, group), frozenset())
+        for label, group in zip(labels, groups, strict=True)
+    ]
+
+
+def summary(scores: QueryScores, labels: Sequence[str]) -> RecallReport:
+    """The means over queries, whose `labels` are given."""
+    queries, relevant = len(labels), scores.relevant
+    partnered = int((relevant > 0).sum())
+    return RecallReport(
+        recall={
+            rank: int(scores.hits[:, i].sum()) / queries for i, rank in enumerate(scores.ranks)
+        },
+        map_at_r=float(scores.average_precision.sum()) / partnered if partnered else None,
+        queries=queries,
+        gallery=scores.gallery,
+        labels=len(set(labels)),
+        without_partner=queries - partnered,
+        lonely_labels=tuple(sorted({labels[int(i)] for i in np.flatnonzero(relevant == 0)})),
+    )
+
+
+def _hidden(own: Sequence[int], ignored: Sequence[frozenset[int]] | None) -> list[frozenset[int]]:
+    """What is not searched for each query: itself, and what it ignores."""
+    alone = [frozenset([row]) if row >= 0 else frozenset() for row in own]
+    if ignored is None:
+        return alone
+    return [one | others for one, others in zip(alone, ignored, strict=True)]
+
+
+def _average_precision(right: NDArray[np.bool_], relevant: NDArray[Any]) -> NDArray[np.float64]:
+    """AP@R of each query, 0 for one without partner."""
+    places = np.arange(1, right.shape[1] + 1)
+    counted = right & (places <= relevant[:, None])
+    precision = np.cumsum(counted, axis=1) / places
+    total: NDArray[np.float64] = (precision * counted).sum(axis=1)
+    return np.asarray(total / np.maximum(relevant, 1), dtype=np.float64)

@@ -1,0 +1,72 @@
+"""An evaluation as tables: figures with their intervals, classes, confusions."""
+
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from cgdcli.reports import ClassFigures, ConfusedPair, EvaluationReport, Measure
+from cgdcli.views.tables import judged_words
+from cgdcli.words import counted
+
+CLASSES_SHOWN = 20
+
+
+def evaluation_table(report: EvaluationReport) -> RenderableType:
+    """The measures, each over its interval, and what they were measured on."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    measures = {measure.name: measure for measure in report.measures}
+    names = [*(f"Recall@{rank}" for rank in report.recall), "mAP@R"]
+    for name in names:
+        table.add_column(name, justify="right")
+    table.add_row(*(_value(measures.get(name)) for name in names))
+    table.add_row(*(_interval(measures.get(name)) for name in names))
+    words = judged_words(report)
+    if report.ignore_same:
+        words += f"; rows of the query's label and `{report.ignore_same}` are ignored"
+    words += "; in brackets the 95 % interval, a bootstrap over classes"
+    return Group(Text(words), table)
+
+
+def class_table(classes: Sequence[ClassFigures], *, every: bool = False) -> RenderableType:
+    """Class by class, the worst first (`every`: all of them)."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("class", overflow="fold")
+    for title in ("queries", "Recall@1", "mAP@R"):
+        table.add_column(title, justify="right")
+    shown = classes if every else classes[:CLASSES_SHOWN]
+    for one in shown:
+        average = "-" if one.map_at_r is None else f"{100 * one.map_at_r:.1f} %"
+        table.add_row(Text(one.label), str(one.queries), f"{100 * one.recall_at_1:.1f} %", average)
+    if len(shown) == len(classes):
+        return table
+    left = counted(len(classes) - len(shown), "class", "classes")
+    return Group(table, Text(f"... and {left} more, which are better: -v or --json"))
+
+
+def confused_table(pairs: Sequence[ConfusedPair]) -> RenderableType:
+    """Pairs of classes: how many queries of each have a nearest picture of the other."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("class A", overflow="fold")
+    table.add_column("class B", overflow="fold")
+    for title in ("A as B", "B as A", "the surest"):
+        table.add_column(title, justify="right")
+    for pair in pairs:
+        table.add_row(
+            Text(pair.first),
+            Text(pair.second),
+            f"{pair.first_as_second} of {pair.of_first}",
+            f"{pair.second_as_first} of {pair.of_second}",
+            f"{pair.similarity:.4f}",
+        )
+    return table
+
+
+def _value(measure: Measure | None) -> str:
+    return "-" if measure is None else f"{100 * measure.value:.2f} %"
+
+
+def _interval(measure: Measure | None) -> str:
+    return "" if measure is None else f"[{100 * measure.low:.1f} {100 * measure.high:.1f}]"

@@ -1,0 +1,79 @@
+"""Rows that are ignored for a query, against a naive loop. The figures: tests/jobs."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cgdcli.evaluation.scoring import same_groups, score_queries, summary
+
+
+def unit(values):
+    return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+
+
+def naive(rows, labels, groups, asks, stored, ranks):
+    """Market-1501's rule: of the query's label and camera is neither a hit nor a mistake."""
+    hits, precisions = dict.fromkeys(ranks, 0), []
+    asked = [i for i in range(len(rows)) if asks[i]]
+    for i in asked:
+        others = [
+            j
+            for j in range(len(rows))
+            if stored[j]
+            and j != i
+            and not (labels[j] == labels[i] and groups[i] is not None and groups[j] == groups[i])
+        ]
+        others.sort(key=lambda j: (-float(rows[i].astype(float) @ rows[j].astype(float)), j))
+        right = [labels[j] == labels[i] for j in others]
+        for rank in ranks:
+            hits[rank] += any(right[:rank]) / len(asked)
+        relevant = sum(right)
+        if relevant:
+            terms = [sum(right[: p + 1]) / (p + 1) for p in range(relevant) if right[p]]
+            precisions.append(sum(terms) / relevant)
+    return hits, sum(precisions) / len(precisions) if precisions else None
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**32), count=st.integers(2, 40), roles=st.booleans())
+def test_ignoring_is_the_naive_loop(seed, count, roles):
+    from cgdcli.evaluation.tables import Roles, judge_rows
+
+    rng = np.random.default_rng(seed)
+    rows = unit(rng.standard_normal((count, 4)))
+    labels = [f"c{i}" for i in rng.integers(0, 4, count)]
+    groups = [None if g == 0 else f"cam{g}" for g in rng.integers(0, 4, count)]
+    asks = stored = np.ones(count, dtype=bool)
+    if roles:
+        asks, stored = rng.random((2, count)) < 0.6
+        asks[0] = stored[1] = True
+    given_roles = Roles(*((asks, stored) if roles else (None, None)), tuple(groups))
+    asked, searched, scores = judge_rows(rows, labels, (1, 2, 4), given_roles)
+    report = summary(scores, [labels[i] for i in asked])
+    recall, map_at_r = naive(rows, labels, groups, asks, stored, (1, 2, 4))
+    assert report.recall == pytest.approx(recall)
+    assert report.map_at_r == (None if map_at_r is None else pytest.approx(map_at_r))
+    assert asked.tolist() == np.flatnonzero(asks).tolist()
+    assert searched.tolist() == np.flatnonzero(stored).tolist()
+
+
+def test_only_what_has_both_is_ignored():
+    """Of the query's camera with another label: a mistake if found."""
+    ignored = same_groups("aab", ["1", None, "1"], "aabb", ["1", "2", "1", None])
+    assert ignored == [{0}, set(), {2}]
+    rows = unit(np.array([[1.0, 0], [1, 0.1], [1, 0.2], [1, 0.9]]))
+    scores = score_queries(
+        rows[:1], ["a"], (1,), gallery=rows[1:], gallery_labels=["a", "b", "a"],
+        ignored=[frozenset([0])],
+    )  # fmt: skip
+    assert not scores.hits[0, 0] and scores.relevant[0] == 1
+    assert scores.neighbours[0, :2].tolist() == [1, 2]
+
+
+def test_no_partner_is_left_where_all_are_of_one_camera():
+    rows = unit(np.random.default_rng(0).standard_normal((4, 3)))
+    everything = [frozenset(range(4))] * 4
+    scores = score_queries(rows, ["a"] * 4, (1,), ignored=everything)
+    assert (scores.relevant == 0).all() and not scores.hits.any()
+    assert summary(scores, ["a"] * 4).map_at_r is None
