@@ -89,6 +89,14 @@ def evaluate(
         Path | None,
         option(metavar="OTHER", help="A second index of the same pictures: which is better?"),
     ] = None,
+    calibrate: Annotated[
+        bool,
+        option(
+            "--calibrate",
+            help="Of an index: what a similarity means, counted over pairs of its labelled rows; "
+            "kept beside it as feats.calibration.json.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -102,6 +110,9 @@ def evaluate(
     With --against, what OTHER is better or worse by on the pictures that both indexes have, query
     by query; indexes of other pictures are refused (exit code 4).
 
+    With --calibrate, the similarity from which on 50, 75, 90, 95 and 99 % of all pairs of rows
+    share a class: it depends on how many classes the index has.
+
     With --flip, --scales, --whiten, --dim or --dtype: what each of them gives, on top of the ones
     before it; a projection is learned on what is searched, without labels. Of an index --steps.
 
@@ -109,7 +120,11 @@ def evaluate(
     """
     out = Output(quiet=quiet, verbose=verbose)
     vectors = vectors_of(flip, scales, whiten, dim, dtype)
-    check_options(context, index, vectors, steps=steps, against=against)
+    check_options(context, index, vectors, steps=steps, against=against, calibrate=calibrate)
+    if calibrate:
+        assert index is not None
+        _calibrate(out, index, as_json=as_json)
+        return 0
     if against is not None:
         _compare(out, index, against, ranks_of(ranks), table, ignore_same, as_json=as_json)
         return 0
@@ -189,3 +204,17 @@ def _compare(
         return
     out.lines(f"{line}\n" for line in index_comparison_lines(report))
     out.show(comparison_table(report))
+
+
+def _calibrate(out: Output, index: Path, *, as_json: bool) -> None:
+    from cgdcli.judging.calibrating import calibrate_index
+    from cgdcli.views.evaluation import calibration_lines, calibration_table
+
+    with out.progress("comparing") as on_progress:
+        report = calibrate_index(index, on_progress=on_progress)
+    if as_json:
+        out.json(report.to_dict())
+        return
+    out.lines(f"{line}\n" for line in calibration_lines(report))
+    out.show(calibration_table(report))
+    out.say(f"kept: {report.file}")

@@ -23,6 +23,7 @@ def check_options(
     *,
     steps: bool,
     against: Path | None,
+    calibrate: bool,
 ) -> None:
     """Refuse what would do nothing.
 
@@ -33,6 +34,14 @@ def check_options(
     if steps or str(vectors):
         beside = "--steps" if steps else str(vectors)
         _refuse(context, (*_DETAILS, "against"), f"beside {beside}: each step has its own figures")
+    if calibrate:
+        if index is None:
+            raise ConfigError(
+                "--calibrate counts pairs of rows of an index, and there is no --index",
+                hint="cgd evaluate --index feats.npy --calibrate",
+            )
+        names = (*_NOT_OF_TWO, *_DETAILS, "ranks", "steps", "against")
+        _refuse(context, names, "beside --calibrate, which counts pairs of all labelled rows")
     if against is not None:
         if index is None:
             raise ConfigError(

@@ -18,9 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgdcli.index.exact import TIE_BAND
-from cgdcli.index.parted_rows import PartedRows
+from cgdcli.index.scanning import Rows
 
-Rows = NDArray[Any] | PartedRows
 Places = NDArray[np.int64]
 OnProgress = Callable[[int, int, int], None]
 """Called with rows done, as far as their share of the pairs goes, rows in all, and 0."""

@@ -81,14 +81,14 @@ class CalibrationReport(Report):
     """What similarities of an index mean.
 
     Attributes:
-        file: where it is kept.
+        file: where it is kept: beside the index, or beside this machine's copy of it.
         rows, classes: that have a label, and how many labels.
         asked: rows that were compared with all others; fewer than `rows`: a sample.
         pairs, same: that were counted, and those of them of one class.
     """
 
     index: Path
-    file: Path
+    file: str
     rows: int
     classes: int
     asked: int

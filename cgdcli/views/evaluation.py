@@ -7,7 +7,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cgdcli.reports import ClassFigures, ConfusedPair, EvaluationReport, Measure
+from cgdcli.reports import (
+    CalibrationReport,
+    ClassFigures,
+    ConfusedPair,
+    EvaluationReport,
+    Measure,
+)
 from cgdcli.views.tables import judged_words
 from cgdcli.words import counted
 
@@ -62,6 +68,39 @@ def confused_table(pairs: Sequence[ConfusedPair]) -> RenderableType:
             f"{pair.similarity:.4f}",
         )
     return table
+
+
+def calibration_table(report: CalibrationReport) -> RenderableType:
+    """From which similarity on how large a share of the pairs is of one class."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for title in ("share a class", "from similarity", "pairs above", "of all that share one"):
+        table.add_column(title, justify="right")
+    for point in report.points:
+        recall = "-" if point.recall is None else f"{100 * point.recall:.2f} %"
+        table.add_row(
+            f"{100 * point.precision:.0f} %",
+            "never" if point.similarity is None else f"{point.similarity:.3f}",
+            f"{point.pairs:,}",
+            recall,
+        )
+    return table
+
+
+def calibration_lines(report: CalibrationReport) -> list[str]:
+    """Which pairs were counted, and what their share means."""
+    which = f"all {report.pairs:,} pairs of {counted(report.rows, 'labelled row')}"
+    if report.asked < report.rows:
+        which = (
+            f"{report.pairs:,} pairs: {report.asked:,} rows, evenly spaced, with each of "
+            f"{counted(report.rows, 'labelled row')}"
+        )
+    share = 100 * report.same / report.pairs
+    return [
+        f"{report.index}: {which}, of {counted(report.classes, 'class', 'classes')}",
+        f"{share:.2g} % of these pairs share a class. Shares are of the pairs at or above a "
+        "similarity; an index of more classes has more pairs that share none, and the same "
+        "similarity then means less",
+    ]
 
 
 def _value(measure: Measure | None) -> str:

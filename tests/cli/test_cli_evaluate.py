@@ -249,3 +249,27 @@ def test_two_indexes_of_other_pictures_are_4(cgd, crowd, in_toy, tmp_path):
 )
 def test_what_would_do_nothing_is_refused(cgd, crowd, arguments, words):
     check_failure(cgd("evaluate", *arguments), 2, words)
+
+
+def test_what_a_similarity_means_is_kept_beside_the_index(cgd, crowd):
+    ran = cgd("evaluate", "--index", "b.npy", "--calibrate")
+    assert ran.code == 0 and "b.calibration.json" in ran.err
+    assert "all 780 pairs of 40 labelled rows, of 8 classes" in ran.out
+    assert "10 % of these pairs share a class" in ran.out
+    report = json.loads(cgd("evaluate", "--index", "b.npy", "--calibrate", "--json").out)
+    for point in report["points"]:
+        assert f"{point['similarity']:.3f}" in ran.out
+    assert report["file"] == "b.calibration.json" and (crowd / "b.calibration.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("imgs", "--calibrate"), "no --index"),
+        (("--index", "a.npy", "--calibrate", "--ranks", "1"), "--ranks"),
+        (("--index", "a.npy", "--calibrate", "--against", "b.npy"), "--against"),
+        (("--index", "a.npy", "--calibrate", "--per-class"), "--per-class"),
+    ],
+)
+def test_calibrating_goes_alone(cgd, crowd, arguments, words):
+    check_failure(cgd("evaluate", *arguments), 2, words)
