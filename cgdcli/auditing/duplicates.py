@@ -20,6 +20,7 @@ from cgdcli.index.alike import (
     groups_of,
     keepers,
 )
+from cgdcli.index.exact import TIE_BAND
 from cgdcli.index.records import Picture
 from cgdcli.index.store import EmbeddingIndex, open_index
 from cgdcli.remote import address_of
@@ -118,7 +119,7 @@ def _group(
     content = {member.picture.sha256 if member.picture else None for member in members}
     smallest, largest = extremes(index.rows, rows)
     exact = len(content) == 1 and None not in content
-    chain = smallest < threshold and not exact
+    chain = smallest < threshold - TIE_BAND and not exact  # which is of float32 products
     too_long = chain and len(members) > LONGEST_CHAIN
     return DuplicateGroup(
         smallest=smallest,

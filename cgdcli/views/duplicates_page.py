@@ -6,6 +6,8 @@ from html import escape
 from pathlib import Path
 
 from cgdcli.images.loading import read_ahead, worker_count
+from cgdcli.images.mirror import fetch
+from cgdcli.remote import place_of
 from cgdcli.reports import DuplicateGroup, DuplicateImage, DuplicatesReport
 from cgdcli.views.charts import heading, page, paragraphs
 from cgdcli.views.duplicates import group_words, image_words, summary_lines
@@ -47,7 +49,7 @@ class _Shown:
 
 
 def duplicates_page(report: DuplicatesReport) -> str:
-    """HTML; asks for nothing from outside. At most `GROUPS_SHOWN` groups, and of each at most
+    """HTML; asks for nothing from outside. Pictures at an address are copied here first. At most `GROUPS_SHOWN` groups, and of each at most
     `IMAGES_SHOWN` pictures; the rest is counted."""
     groups = report.groups[:GROUPS_SHOWN]
     sections = [
@@ -91,7 +93,9 @@ def _kind(group: DuplicateGroup) -> str:
 
 
 def _look(image: DuplicateImage) -> _Shown:
-    found = sized_thumbnail(image.path, _SIDE) if image.state != "gone" else None
+    if image.state == "gone":
+        return _Shown()
+    found = sized_thumbnail(fetch(place_of(image.path)), _SIDE)
     return _Shown(data_uri(found[0]), found[1]) if found else _Shown()
 
 

@@ -199,3 +199,15 @@ def test_nothing_and_an_empty_index(folder):
 def test_a_threshold_is_a_cosine(threshold):
     with pytest.raises(ConfigError, match="--threshold"):
         DuplicatesConfig(threshold)
+
+
+def test_a_pair_at_the_threshold_is_no_chain(folder):
+    """A float32 product may be below what joined the two."""
+    rng = np.random.default_rng(7)
+    rows = rng.standard_normal((2, 512))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    rows[1] = (rows[0] + 0.2 * rows[1]) / np.linalg.norm(rows[0] + 0.2 * rows[1])
+    exact = float(np.vecdot(*rows.astype(np.float64)))
+    index = index_of(folder / "f.npy", rows, ["0.png", "1.png"], folder / "imgs")
+    (group,) = found(index, DuplicatesConfig(threshold=exact)).groups
+    assert not group.chain and len(group.spare) == 1

@@ -31,7 +31,7 @@ def counts(**at):
 
 
 def calibration(generation="g", checksum="c"):
-    """Of a class are from .9 on both pairs, from .71 9 of 10, from .5 10 of 20, in all 12 of 100."""
+    """Of one class are 2 of 2 pairs from .9 on, 9 of 10 from .71, 10 of 20 from .5, 12 in all."""
     pairs, same = counts(s90=2, s71=8, s50=10, s0=80), counts(s90=2, s71=7, s50=1, s0=2)
     return Calibration(pairs, same, 15, 3, 15, generation, checksum)
 
