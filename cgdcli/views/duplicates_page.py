@@ -49,8 +49,10 @@ class _Shown:
 
 
 def duplicates_page(report: DuplicatesReport) -> str:
-    """HTML; asks for nothing from outside. Pictures at an address are copied here first. At most `GROUPS_SHOWN` groups, and of each at most
-    `IMAGES_SHOWN` pictures; the rest is counted."""
+    """HTML; asks for nothing from outside. Pictures at an address are copied here first.
+
+    At most `GROUPS_SHOWN` groups, and of each at most `IMAGES_SHOWN` pictures; the rest is counted.
+    """
     groups = report.groups[:GROUPS_SHOWN]
     sections = [
         heading(f"Duplicates in {report.index.name}", 1),
