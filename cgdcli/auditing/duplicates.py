@@ -65,6 +65,9 @@ def find_duplicates(
     Groups are connected components: see `index.alike`, also for the memory that it takes. Each pair
     of rows is compared, so that the time grows with the square of them.
 
+    A chain of more than `LONGEST_CHAIN` pictures is no group of duplicates: it is told as one, and
+    copies in it that are equal byte for byte are groups of their own beside it.
+
     Of a group one picture is kept, and others for those that it is not like: every other one is at
     least as similar as the threshold to a kept one. Kept are, in this order, files rather than
     links; of test, then of val, since what is tested on should stay as it is and not be trained on;
@@ -84,9 +87,17 @@ def find_duplicates(
     stored = open_index(index, root)
     of_index = SplitsOfIndex(stored, None if splits is None else Path(splits), dataset)
     components = Components(len(stored))
-    components.join(_first_of_content(stored), np.arange(len(stored)))
+    content = _first_of_content(stored)
+    components.join(content, np.arange(len(stored)))
     connect_alike(stored.rows, config.threshold, components, on_progress=on_progress)
-    groups = [_group(stored, rows, config.threshold, of_index) for rows in groups_of(components)]
+    groups = []
+    for rows in groups_of(components):
+        groups.append(_group(stored, rows, config.threshold, of_index))
+        if groups[-1].too_long:
+            groups += [
+                _group(stored, copies, config.threshold, of_index)
+                for copies in _copies_in(rows, content)
+            ]
     groups.sort(key=lambda g: (g.too_long, not g.leaks, not g.exact, -g.smallest))
     return DuplicatesReport(
         stored.path,
@@ -109,6 +120,13 @@ def _first_of_content(index: EmbeddingIndex) -> Places:
         known[row] = int(picture.sha256[:16], 16) if picture.sha256 else 0
     first = first_of(known)
     return np.where(known == 0, np.arange(len(index)), first)
+
+
+def _copies_in(rows: Places, content: Places) -> list[Places]:
+    """The rows of one file among some, file by file, by the `content` of all rows."""
+    order = rows[np.argsort(content[rows], kind="stable")]
+    parts = np.split(order, np.flatnonzero(np.diff(content[order])) + 1)
+    return [part for part in parts if len(part) > 1]
 
 
 def _group(

@@ -43,8 +43,9 @@ class DuplicateGroup(Report):
         smallest, largest: similarity of two of them; a smallest below the threshold says that some
             are joined by others between them alone (`chain`).
         exact: all are one file, byte for byte.
-        splits: that its pictures are of; more than one is a leak.
-        too_long: a chain of so many that it says nothing of duplicates; none of it is spare.
+        splits: that its pictures are of; more than one is a leak, but in a chain that is too long.
+        too_long: a chain of so many that it says nothing of duplicates; none of it is spare. Files
+            in it that are equal byte for byte are in a group of their own, too.
     """
 
     smallest: float
@@ -57,8 +58,8 @@ class DuplicateGroup(Report):
 
     @property
     def leaks(self) -> bool:
-        """Whether it crosses splits."""
-        return len(self.splits) > 1
+        """Whether a picture of one split is a duplicate of another split's."""
+        return len(self.splits) > 1 and not self.too_long
 
     @property
     def spare(self) -> tuple[DuplicateImage, ...]:

@@ -60,8 +60,8 @@ def long_words(groups: list[DuplicateGroup]) -> str:
     """What to do about chains."""
     pictures = sum(len(group.images) for group in groups)
     return (
-        f"{counted(len(groups), 'group is a chain', 'groups are chains')} of {pictures} pictures "
-        "that are alike by others between them alone, and say nothing of copies: a higher "
+        f"{counted(len(groups), 'chain', 'chains')} of {pictures} pictures, each alike to some "
+        "other and few to all: beyond exact copies no duplicates are told there; a higher "
         "--threshold divides them"
     )
 

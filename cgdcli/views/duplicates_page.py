@@ -124,8 +124,9 @@ def _tile(image: DuplicateImage, picture: _Shown) -> str:
         )
     facts = [f"{picture.size[0]} x {picture.size[1]} px"] if picture.uri else []
     facts += [bytes_text(image.bytes)] if image.bytes is not None else []
-    lines = [f"<b>{escape(image_words(image))}</b>", *([", ".join(facts)] if facts else [])]
-    lines += [escape(fact) for fact in (_belongs(image), image.path) if fact]
+    words = escape(image_words(image))
+    lines = [f"<b>{words}</b>"] if words else []
+    lines += [escape(fact) for fact in (", ".join(facts), _belongs(image), image.path) if fact]
     kind = "kept" if image.kept else "spare" if image.spare else "other"
     return f'<li class="{kind}"><div class="frame">{frame}</div>{"<br>".join(lines)}</li>'
 

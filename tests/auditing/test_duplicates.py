@@ -75,6 +75,23 @@ def test_a_chain_that_is_too_long_has_nothing_to_go(folder, monkeypatch):
     assert len(long.images) == 4 and report.spare == 1
 
 
+def test_exact_copies_in_such_a_chain_are_told_and_its_splits_are_no_leak(folder, monkeypatch):
+    monkeypatch.setattr(duplicates, "LONGEST_CHAIN", 3)
+    for split in ("train", "test"):
+        (folder / "imgs" / split).mkdir()
+        shutil.copy(folder / "imgs/4.png", folder / "imgs" / split / "copy.png")
+    draw(folder / "imgs/train/other.png", (9, 9, 9))
+    files = ["0.png", "1.png", "train/copy.png", "test/copy.png", "train/other.png"]
+    report = found(made(folder, [0, 15, 30, 30, 45], files))
+    assert [(g.exact, g.leaks, g.too_long) for g in report.groups] == [
+        (True, True, False),
+        (False, False, True),
+    ]
+    assert report.leaks == 1 and report.spare == 1
+    assert names(report.groups[0].spare) == ["copy.png"]
+    assert len(report.groups[1].images) == 5
+
+
 def test_many_that_are_all_alike_are_no_chain(folder, monkeypatch):
     monkeypatch.setattr(duplicates, "LONGEST_CHAIN", 3)
     (group,) = found(made(folder, [0, 1, 2, 3, 4])).groups
