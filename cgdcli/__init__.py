@@ -27,8 +27,10 @@ _HOMES = {
     "Transform": "cgdcli.config",
     "VectorConfig": "cgdcli.config",
     "TrialConfig": "cgdcli.config",
+    "calibrate_index": "cgdcli.judging.calibrating",
     "check_data": "cgdcli.datasets.checking",
     "compare_files": "cgdcli.inspection",
+    "compare_index_quality": "cgdcli.judging.pairing",
     "compare_models": "cgdcli.profiling",
     "compare_runs": "cgdcli.judging.comparison",
     "convert_data_base": "cgdcli.conversion",
@@ -83,7 +85,9 @@ if TYPE_CHECKING:
     from cgdcli.index.store import EmbeddingIndex  # noqa: F401
     from cgdcli.indexing import index_approximately  # noqa: F401
     from cgdcli.inspection import compare_files, inspect_file  # noqa: F401
+    from cgdcli.judging.calibrating import calibrate_index  # noqa: F401
     from cgdcli.judging.comparison import compare_runs  # noqa: F401
+    from cgdcli.judging.pairing import compare_index_quality  # noqa: F401
     from cgdcli.judging.steps import evaluate_vectors  # noqa: F401
     from cgdcli.model.cgd import CGD  # noqa: F401
     from cgdcli.profiling import compare_models, profile_model  # noqa: F401

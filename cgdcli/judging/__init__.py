@@ -1,1 +1,2 @@
-"""What a run's last judgement tells beyond its figures: its page, and how two runs differ."""
+"""What judgements tell beyond their figures: a run's page, how two runs or two indexes differ, and
+what similarities mean."""
