@@ -37,9 +37,16 @@ def test_names_of_the_lowest_floor_load_nothing_heavy(name):
     assert not loaded_after(f"from cgdcli import {name}") & set(HEAVY)
 
 
-@pytest.mark.parametrize("module", ["cgdcli.weights.header", "cgdcli.index.store"])
-def test_floors_without_torch_load_none(module):
-    assert "torch" not in loaded_after(f"import {module}")
+@pytest.mark.parametrize(
+    "modules",
+    [
+        "cgdcli.weights.header",
+        "cgdcli.index.store",
+        "cgdcli.auditing.duplicates, cgdcli.judging.pairing, cgdcli.judging.calibrating",
+    ],
+)
+def test_what_needs_no_torch_loads_none(modules):
+    assert "torch" not in loaded_after(f"import {modules}")
 
 
 @pytest.mark.parametrize("module", ["cgdcli.images.decoding", "cgdcli.datasets.checking"])

@@ -11,7 +11,6 @@ from cgdcli.datasets.columns import PictureColumns
 from cgdcli.datasets.folders import read_class_folders
 from cgdcli.datasets.reading import read_evaluation_data, recognise
 from cgdcli.datasets.table import ImageTable
-from cgdcli.engines.torch_engine import TorchEngine
 from cgdcli.errors import ConfigError
 from cgdcli.evaluation.details import Details, detailed
 from cgdcli.evaluation.of_index import evaluate_index
@@ -100,6 +99,8 @@ def evaluate(
         return evaluate_index(
             open_index(index), ranks, columns=columns, ignore_same=ignore_same, details=details
         )
+    from cgdcli.engines.torch_engine import TorchEngine  # an index is judged without PyTorch
+
     config = config or EmbedConfig()
     engine = TorchEngine(as_model(model), config.device)
     groups = None

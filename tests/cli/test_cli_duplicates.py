@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_toys import check_failure
+from cli_toys import check_failure, process
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "auditing"))
 from made_index import draw, index_of, turned
@@ -58,8 +58,9 @@ def test_paths_are_what_could_go(cgd, index):
 
 
 def test_odd_names_reach_xargs_whole(cgd, index, tmp_path):
-    """At 40 degrees all of one direction are joined; rm takes what is printed, and no more."""
-    ran = cgd("duplicates", index, "--threshold", "0.64", "--paths-only", "-0", "-q")
+    """All are joined by others between them; rm takes what is printed, and no more."""
+    options = ("--threshold", "0.64", "--paths-only", "-0", "-q")
+    ran = process("duplicates", index, *options, cwd=tmp_path)
     assert ran.out.endswith("\0") and "odd name\n.png" in ran.out
     subprocess.run(["xargs", "-0", "rm", "--"], input=ran.out.encode(), check=True)
     left = sorted(p.name for p in (tmp_path / "data").rglob("*.png"))
