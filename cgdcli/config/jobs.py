@@ -61,10 +61,11 @@ class DuplicatesConfig:
     Attributes:
         threshold: similarity at or above which two rows are joined. Of 5 871 pictures of Cars196,
             by the pooled descriptors of a ResNet-18, the 16 pairs from 0.96 on are one photograph
-            or one shot twice; most of the 21 between 0.95 and 0.96 are two cars. Of copies made of
-            300 of them it finds all at JPEG quality 75, 99 % a fifth brighter or cropped to 95 %,
-            91 % at quality 30, 44 % cropped to 90 %, 16 % scaled from 128 px to 64 (ResNet-50: 100,
-            99, 64, 54, 0 and 1 %). Another model has another scale: look before removing.
+            or one shot twice; most of the 21 between 0.95 and 0.96 are two cars. Of copies of 30
+            camera photographs it finds those at JPEG quality 30, a fifth brighter or cropped to
+            95 %, 97 % of those scaled to half, 70 % of those cropped to 90 %, few mirrored or grey
+            ones (examples/benchmarks/duplicates.md). Another model has another scale: look before
+            removing.
     """
 
     threshold: float = 0.96

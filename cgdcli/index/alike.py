@@ -6,7 +6,7 @@ smallest similarity says.
 
 No pair is kept. Rows equal in every bit are joined first, by a hash, and stand for one row; of the
 others each pair is computed once, block by block of the upper triangle, and joins two components
-or is forgotten. What grows with N is 40 bytes a row.
+or is forgotten. What grows with N is less than 100 bytes a row.
 
 Shape letters: N rows, M members of a group, A and B rows of two blocks, D dimensions.
 """
