@@ -54,9 +54,9 @@ class Components:
             a, b = self.roots(first), self.roots(second)
             apart = a != b
             first, second = np.minimum(a, b)[apart], np.maximum(a, b)[apart]
-            # A root points to a smaller number alone, so that there is no way round in a circle;
-            # of several that it is joined to now, to the smallest, and the next turn sees the rest.
-            np.minimum.at(self.parent, second, first)
+            # A root points to a smaller number alone, so that there is no way round in a circle; of
+            # several that it is joined to now, to one, and the next turn sees to the others.
+            self.parent[second] = first
 
 
 def groups_of(components: Components) -> list[Places]:

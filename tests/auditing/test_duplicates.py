@@ -118,11 +118,15 @@ def test_exact_copies_come_before_others(folder):
 
 def test_leaks_are_marked_counted_and_first(folder):
     for name in ("train/a/1.png", "test/a/2.png", "val/a/3.png", "train/a/4.png"):
-        draw(folder / "imgs" / name, (len(name), int(name[-5]) * 20, 7), (60, 60))
+        side = 600 if "1.png" in name else 60  # of a leak the picture of train goes, however large
+        draw(folder / "imgs" / name, (len(name), int(name[-5]) * 20, 7), (side, side))
+    shutil.copy(folder / "imgs/3.png", folder / "imgs/copy.png")
     files = ["train/a/1.png", "test/a/2.png", "train/a/4.png", "val/a/3.png", "0.png", "1.png"]
-    index = made(folder, [0, 12, 90, 180, 181, 91], files)
+    files += ["3.png", "copy.png"]
+    index = made(folder, [0, 12, 90, 180, 182, 91, 45, 45], files)
     report = found(index)
-    assert [g.splits for g in report.groups] == [("test", "train"), ("train",), ("val",)]
+    assert [g.splits for g in report.groups] == [("test", "train"), (), ("train",), ("val",)]
+    assert [g.exact for g in report.groups] == [False, True, False, False]
     assert report.leaks == 1 and report.split_by == "folders"
     assert report.splits == {"test": 1, "train": 2, "val": 1}
     assert names(report.groups[0].spare) == ["1.png"]  # of test one is kept, of train one goes
