@@ -108,3 +108,27 @@ def test_labels_that_say_nothing_are_refused(tmp_path, index):
     with pytest.raises(DatasetError, match="has a label"):
         calibrate_index(tmp_path / "bare.npy")
     assert not list(tmp_path.glob("*.json"))
+
+
+def test_of_an_index_in_parts_it_is_of_the_whole_and_old_once_a_part_is_new(tmp_path, caplog):
+    rows, labels = clustered(classes=4, each=4)
+    names = [f"{i}.png" for i in range(16)]
+    for i, name in enumerate(names):
+        draw(tmp_path / "imgs" / name, (i, 2, 3))
+
+    def part(number, places):
+        file = tmp_path / f"p.0000{number}-of-00002.npy"
+        some = [names[i] for i in places], tmp_path / "imgs", [labels[i] for i in places]
+        index_of(file, rows[places], *some, part=[number, 2])
+
+    part(0, list(range(0, 16, 2)))
+    part(1, list(range(1, 16, 2)))
+    report = calibrate_index(tmp_path / "p.npy")
+    assert report.file == str(tmp_path / "p.calibration.json")
+    assert (report.pairs, report.same) == (16 * 15 // 2, 4 * 6)
+    with EmbeddingIndex.open(tmp_path / "p.npy") as opened:
+        assert calibration_of(opened).pairs.sum() == report.pairs
+    part(1, list(range(3, 16, 2)))
+    with EmbeddingIndex.open(tmp_path / "p.npy") as opened:
+        assert calibration_of(opened) is None
+    assert "earlier state" in caplog.text
