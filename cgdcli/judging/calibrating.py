@@ -40,13 +40,13 @@ def calibrate_index(
     labelled = labelled_rows(opened)
     assert opened.header is not None  # labels are in a table
     _, label_N = np.unique(np.array(labelled.labels), return_inverse=True)
-    pairs, same, asked = count_pairs(labelled.rows, label_N, on_progress=on_progress)
-    if not same.sum():
+    if np.bincount(label_N).max() < 2:
         raise DatasetError(
             f"no two rows of `{opened.path}` have the same label, so that nothing says which pairs "
             "belong together",
             hint="embed folders of classes with more than one picture each",
         )
+    pairs, same, asked = count_pairs(labelled.rows, label_N, on_progress=on_progress)
     classes = int(label_N.max()) + 1
     calibration = Calibration(
         pairs,
