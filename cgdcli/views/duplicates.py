@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from cgdcli.remote import shown
 from cgdcli.reports import DuplicateGroup, DuplicateImage, DuplicatesReport
-from cgdcli.views.formatting import bytes_text, duration
+from cgdcli.views.formatting import bytes_text, duration, shown_name
 from cgdcli.words import counted
 
 GROUPS_SHOWN, IMAGES_SHOWN = 20, 20
@@ -92,5 +92,6 @@ def image_words(image: DuplicateImage) -> str:
 
 def _image_line(image: DuplicateImage) -> str:
     size = "" if image.bytes is None else bytes_text(image.bytes)
-    facts = ", ".join(fact for fact in (image.split, image.label) if fact)
-    return f"{image_words(image):9s} {size:>9s}  {image.path}{f'  ({facts})' if facts else ''}"
+    facts = ", ".join(shown_name(fact) for fact in (image.split, image.label) if fact)
+    path = shown_name(image.path)
+    return f"{image_words(image):9s} {size:>9s}  {path}{f'  ({facts})' if facts else ''}"

@@ -11,7 +11,7 @@ from cgdcli.remote import place_of
 from cgdcli.reports import DuplicateGroup, DuplicateImage, DuplicatesReport
 from cgdcli.views.charts import heading, page, paragraphs
 from cgdcli.views.duplicates import group_words, image_words, summary_lines
-from cgdcli.views.formatting import bytes_text
+from cgdcli.views.formatting import bytes_text, shown_name
 from cgdcli.views.thumbnails import data_uri, sized_thumbnail
 from cgdcli.words import counted
 
@@ -116,7 +116,7 @@ def _group(number: int, group: DuplicateGroup, pictures: Sequence[_Shown]) -> st
 
 
 def _tile(image: DuplicateImage, picture: _Shown) -> str:
-    name = escape(Path(image.path).name)
+    name = escape(shown_name(Path(image.path).name))
     frame = f"{name}: not found"
     if picture.uri:
         frame = (
@@ -126,7 +126,9 @@ def _tile(image: DuplicateImage, picture: _Shown) -> str:
     facts += [bytes_text(image.bytes)] if image.bytes is not None else []
     words = escape(image_words(image))
     lines = [f"<b>{words}</b>"] if words else []
-    lines += [escape(fact) for fact in (", ".join(facts), _belongs(image), image.path) if fact]
+    lines += [
+        escape(shown_name(fact)) for fact in (", ".join(facts), _belongs(image), image.path) if fact
+    ]
     kind = "kept" if image.kept else "spare" if image.spare else "other"
     return f'<li class="{kind}"><div class="frame">{frame}</div>{"<br>".join(lines)}</li>'
 

@@ -14,6 +14,7 @@ from cgdcli.reports import (
     EvaluationReport,
     Measure,
 )
+from cgdcli.views.formatting import shown_name
 from cgdcli.views.tables import judged_words
 from cgdcli.words import counted
 
@@ -33,7 +34,7 @@ def evaluation_table(report: EvaluationReport) -> RenderableType:
     if report.ignore_same:
         words += f"; rows of the query's label and `{report.ignore_same}` are ignored"
     words += "; in brackets the 95 % interval, a bootstrap over classes"
-    return Group(Text(words), table)
+    return Group(Text(shown_name(words)), table)
 
 
 def class_table(classes: Sequence[ClassFigures], *, every: bool = False) -> RenderableType:
@@ -45,7 +46,9 @@ def class_table(classes: Sequence[ClassFigures], *, every: bool = False) -> Rend
     shown = classes if every else classes[:CLASSES_SHOWN]
     for one in shown:
         average = "-" if one.map_at_r is None else f"{100 * one.map_at_r:.1f} %"
-        table.add_row(Text(one.label), str(one.queries), f"{100 * one.recall_at_1:.1f} %", average)
+        table.add_row(
+            Text(shown_name(one.label)), str(one.queries), f"{100 * one.recall_at_1:.1f} %", average
+        )
     if len(shown) == len(classes):
         return table
     left = counted(len(classes) - len(shown), "class", "classes")
@@ -61,8 +64,8 @@ def confused_table(pairs: Sequence[ConfusedPair]) -> RenderableType:
         table.add_column(title, justify="right")
     for pair in pairs:
         table.add_row(
-            Text(pair.first),
-            Text(pair.second),
+            Text(shown_name(pair.first)),
+            Text(shown_name(pair.second)),
             f"{pair.first_as_second} of {pair.of_first}",
             f"{pair.second_as_first} of {pair.of_second}",
             f"{pair.similarity:.4f}",

@@ -59,6 +59,7 @@ def test_paths_are_what_could_go(cgd, index):
 
 def test_odd_names_reach_xargs_whole(cgd, index, tmp_path):
     """All are joined by others between them; rm takes what is printed, and no more."""
+    assert r"odd name\n.png" in cgd("duplicates", index, "--threshold", "0.64").out
     options = ("--threshold", "0.64", "--paths-only", "-0", "-q")
     ran = process("duplicates", index, *options, cwd=tmp_path)
     assert ran.out.endswith("\0") and "odd name\n.png" in ran.out

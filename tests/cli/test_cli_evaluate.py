@@ -196,6 +196,17 @@ def test_classes_and_confusions(cgd, crowd):
     assert f"{pair['first_as_second']} of 5" in ran.out and "A as B" in ran.out
 
 
+def test_odd_labels_are_shown(cgd, crowd):
+    labels = [("caf\udce9", "a\nb", "lonely\x1b")[i % 3] for i in range(38)]
+    labels += ["only\udcff"]
+    names = [f"c{i // 5}/{i}.png" for i in range(39)]
+    index_of(crowd / "odd.npy", np.load("a.npy")[:39], names, crowd / "imgs", labels)
+    ran = cgd("evaluate", "--index", "odd.npy", "--per-class", "--confused", "5")
+    assert ran.code == 0, ran.err
+    for shown in (r"caf\xe9", r"a\nb", r"lonely\x1b", r"only\xff"):
+        assert shown in ran.out
+
+
 def test_roles_and_scenes_by_a_table(cgd, crowd):
     plain = json.loads(cgd("evaluate", "--index", "a.npy", "--table", "t.csv", "--json").out)
     assert (plain["queries"], plain["gallery"]) == (8, 32)
