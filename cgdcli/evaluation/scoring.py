@@ -106,15 +106,14 @@ def score_queries(
     number = {label: i for i, label in enumerate(sorted({*labels, *stored_labels}))}
     label_Q = np.array([number[label] for label in labels])
     label_N = np.array([number[label] for label in stored_labels])
-    hidden = _hidden(own_Q.tolist(), ignored)
     counts = np.bincount(label_N, minlength=len(number))
-    relevant_Q = counts[label_Q] - np.array([len(rows) for rows in hidden], dtype=np.int64)
+    relevant_Q = counts[label_Q] - _count_hidden(own_Q, ignored)
     k = max(*ranks, NEIGHBOURS_KEPT, int(relevant_Q.max(initial=1)))
     parts = []
     for start in range(0, len(rows), QUERIES_AT_ONCE):
         part = np.arange(start, min(start + QUERIES_AT_ONCE, len(rows)))
-        out = hidden[start : start + len(part)]
-        exclude = [set(each) for each in out] if any(out) else None
+        hidden = _hidden(own_Q[part].tolist(), ignored and ignored[start : start + len(part)])
+        exclude = hidden if any(hidden) else None
         similarities, ids = nearest(np.asarray(rows[part]), stored, k, exclude=exclude)
         right = (label_N[ids] == label_Q[part, None]) & (ids >= 0)
         hits = np.stack([right[:, :rank].any(axis=1) for rank in ranks], axis=1)
@@ -170,12 +169,23 @@ def summary(scores: QueryScores, labels: Sequence[str]) -> RecallReport:
     )
 
 
-def _hidden(own: Sequence[int], ignored: Sequence[frozenset[int]] | None) -> list[frozenset[int]]:
+def _hidden(own: Sequence[int], ignored: Sequence[frozenset[int]] | None) -> list[set[int]]:
     """What is not searched for each query: itself, and what it ignores."""
-    alone = [frozenset([row]) if row >= 0 else frozenset() for row in own]
+    alone: list[set[int]] = [{row} if row >= 0 else set() for row in own]
     if ignored is None:
         return alone
     return [one | others for one, others in zip(alone, ignored, strict=True)]
+
+
+def _count_hidden(
+    own: NDArray[np.integer], ignored: Sequence[frozenset[int]] | None
+) -> NDArray[np.int64]:
+    """How many rows that is, (Q,)."""
+    found = (own >= 0).astype(np.int64)
+    if ignored is None:
+        return found
+    others = (len(rows) - (row in rows) for row, rows in zip(own.tolist(), ignored, strict=True))
+    return found + np.fromiter(others, dtype=np.int64, count=len(own))
 
 
 def _average_precision(right: NDArray[np.bool_], relevant: NDArray[Any]) -> NDArray[np.float64]:
