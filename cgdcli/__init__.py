@@ -43,6 +43,7 @@ _HOMES = {
     "find_duplicates": "cgdcli.auditing.duplicates",
     "index_approximately": "cgdcli.indexing",
     "inspect_file": "cgdcli.inspection",
+    "judge_reranking": "cgdcli.judging.reranking",
     "load_model": "cgdcli.weights.loading",
     "plan_conversion": "cgdcli.conversion",
     "profile_model": "cgdcli.profiling",
@@ -88,6 +89,7 @@ if TYPE_CHECKING:
     from cgdcli.judging.calibrating import calibrate_index  # noqa: F401
     from cgdcli.judging.comparison import compare_runs  # noqa: F401
     from cgdcli.judging.pairing import compare_index_quality  # noqa: F401
+    from cgdcli.judging.reranking import judge_reranking  # noqa: F401
     from cgdcli.judging.steps import evaluate_vectors  # noqa: F401
     from cgdcli.model.cgd import CGD  # noqa: F401
     from cgdcli.profiling import compare_models, profile_model  # noqa: F401

@@ -90,6 +90,7 @@ def toy(tmp_path_factory):
     with (shared / "toy.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "ran.pickle").exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of one that failed
             folder.mkdir()
             (folder / "ran.pickle").write_bytes(pickle.dumps(_four_lines(folder)))
     return Toy(folder, pickle.loads((folder / "ran.pickle").read_bytes()))

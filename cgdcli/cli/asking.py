@@ -1,5 +1,6 @@
 """The options of `cgd search` that say what is asked, and what they refuse."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -90,6 +91,22 @@ def rerank_config(context: typer.Context, method: Rerank, top: int) -> RerankCon
             hint="leave it out, or add --rerank k-reciprocal",
         )
     return RerankConfig(method, top)
+
+
+def meaning_lines(index: Path, similarity: float) -> list[str]:
+    """What a similarity means on this index, where that was counted."""
+    from cgdcli.index.calibration import calibration_of
+    from cgdcli.index.store import EmbeddingIndex
+
+    with EmbeddingIndex.open(index) as opened:
+        calibration = calibration_of(opened)
+    meaning = None if calibration is None else calibration.at(similarity)
+    if meaning is None or meaning.precision is None:
+        return []
+    return [
+        f"note: {similarity:g}: {100 * meaning.precision:.0f} % of the pairs of this index at or "
+        f"above it share a class, {100 * (meaning.recall or 0):.0f} % of all that do"
+    ]
 
 
 def check_asking(

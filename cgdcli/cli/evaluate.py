@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cgdcli.cli.evaluate_checks import check_options, ranks_of
+from cgdcli.cli.asking import RerankTopOption, rerank_config
+from cgdcli.cli.evaluate_checks import check_options, check_rerank, ranks_of
 from cgdcli.cli.options import (
     DATA_HELP,
     EXIT_SKIPPED,
@@ -32,7 +33,14 @@ from cgdcli.cli.options import (
     vectors_of,
 )
 from cgdcli.cli.output import Output
-from cgdcli.config import RECALL_RANKS, Dataset, EmbedConfig, VectorConfig
+from cgdcli.config import (
+    RECALL_RANKS,
+    Dataset,
+    EmbedConfig,
+    Rerank,
+    RerankConfig,
+    VectorConfig,
+)
 
 if TYPE_CHECKING:
     from cgdcli.reports import EvaluationReport, VectorsReport
@@ -97,6 +105,11 @@ def evaluate(
             "kept beside it as feats.calibration.json.",
         ),
     ] = False,
+    rerank: Annotated[
+        Rerank,
+        option(help="Of an index: whether ordering the first hits anew helps, hit by hit."),
+    ] = RerankConfig.method,
+    rerank_top: RerankTopOption = RerankConfig.top,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -110,6 +123,8 @@ def evaluate(
     With --against, what OTHER is better or worse by on the pictures that both indexes have, query
     by query; indexes of other pictures are refused (exit code 4).
 
+    With --rerank, what ordering the first hits of an index anew gives, query by query.
+
     With --calibrate, the similarity from which on 50, 75, 90, 95 and 99 % of all pairs of rows
     share a class: it depends on how many classes the index has.
 
@@ -121,12 +136,17 @@ def evaluate(
     out = Output(quiet=quiet, verbose=verbose)
     vectors = vectors_of(flip, scales, whiten, dim, dtype)
     check_options(context, index, vectors, steps=steps, against=against, calibrate=calibrate)
+    anew = rerank_config(context, rerank, rerank_top)
     if calibrate:
         assert index is not None
         _calibrate(out, index, as_json=as_json)
         return 0
     if against is not None:
         _compare(out, index, against, ranks_of(ranks), table, ignore_same, as_json=as_json)
+        return 0
+    if anew:
+        check_rerank(context, index)
+        _rerank(out, index, anew, ranks_of(ranks), table, ignore_same, as_json=as_json)
         return 0
     stepwise = steps or bool(str(vectors))
     more = {} if stepwise else {"table": table, "ignore_same": ignore_same}
@@ -203,6 +223,28 @@ def _compare(
         out.json(report.to_dict())
         return
     out.lines(f"{line}\n" for line in index_comparison_lines(report))
+    out.show(comparison_table(report))
+
+
+def _rerank(
+    out: Output,
+    index: Path | None,
+    config: RerankConfig,
+    ranks: list[int],
+    table: Path | None,
+    ignore_same: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    from cgdcli.judging.reranking import judge_reranking
+    from cgdcli.views.run_comparison import comparison_table, rerank_lines
+
+    assert index is not None
+    report = judge_reranking(index, config, ranks, table=table, ignore_same=ignore_same)
+    if as_json:
+        out.json(report.to_dict())
+        return
+    out.lines(f"{line}\n" for line in rerank_lines(report))
     out.show(comparison_table(report))
 
 

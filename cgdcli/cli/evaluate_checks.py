@@ -51,6 +51,17 @@ def check_options(
         _refuse(context, _NOT_OF_TWO, "beside --against, which compares two indexes")
 
 
+def check_rerank(context: typer.Context, index: Path | None) -> None:
+    """Refuse what would do nothing beside --rerank."""
+    if index is None:
+        raise ConfigError(
+            "--rerank is measured on the rows of an index, and there is no --index",
+            hint="cgd embed DATA -o feats.npy, then cgd evaluate --index feats.npy --rerank ...",
+        )
+    names = (*_NOT_OF_TWO, "steps", "against", "calibrate")
+    _refuse(context, names, "beside --rerank, which compares two orders of the hits")
+
+
 def _refuse(context: typer.Context, names: tuple[str, ...], why: str) -> None:
     useless = [name for name in names if was_given(context, name)]
     if useless:

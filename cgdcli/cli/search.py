@@ -21,6 +21,7 @@ from cgdcli.cli.asking import (
     WeightOption,
     WhereOption,
     check_asking,
+    meaning_lines,
     rerank_config,
     scan_config,
 )
@@ -140,4 +141,6 @@ def search(
         root=root,
         device=device,
     )
+    if min_similarity is not None:
+        out.say(*meaning_lines(index, min_similarity))
     return show_answers(out, report, showing, index=index)

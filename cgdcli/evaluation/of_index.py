@@ -8,7 +8,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from cgdcli.config import RECALL_RANKS
+from cgdcli.config import RECALL_RANKS, RerankConfig
 from cgdcli.datasets.columns import PictureColumns
 from cgdcli.errors import ConfigError, DatasetError
 from cgdcli.evaluation.details import Details, detailed
@@ -131,9 +131,13 @@ def labelled_rows(
     return LabelledRows(index, numbers, rows, known, roles)
 
 
-def judge_labelled(labelled: LabelledRows, ranks: Sequence[int]) -> JudgedRows:
-    """Score them, each in its role."""
-    asked, stored, scores = judge_rows(labelled.rows, labelled.labels, ranks, labelled.roles)
+def judge_labelled(
+    labelled: LabelledRows, ranks: Sequence[int], rerank: RerankConfig | None = None
+) -> JudgedRows:
+    """Score them, each in its role; with `rerank` by the first hits in another order."""
+    asked, stored, scores = judge_rows(
+        labelled.rows, labelled.labels, ranks, labelled.roles, rerank
+    )
     files = IndexFiles(labelled.index, labelled.numbers)
     return JudgedRows(files, labelled.labels, asked, stored, scores)
 

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cgdcli.config import RECALL_RANKS
+from cgdcli.config import RECALL_RANKS, RerankConfig
 from cgdcli.errors import ConfigError
 from cgdcli.index.exact import nearest
 from cgdcli.index.parted_rows import PartedRows
+from cgdcli.index.rerank import reranked
 from cgdcli.reports import RecallReport
 
 logger = logging.getLogger("cgdcli")
@@ -87,6 +88,7 @@ def score_queries(
     gallery_labels: Sequence[str] | None = None,
     own_rows: Sequence[int] | None = None,
     ignored: Sequence[frozenset[int]] | None = None,
+    rerank: RerankConfig | None = None,
 ) -> QueryScores:
     """The same, query by query.
 
@@ -97,6 +99,7 @@ def score_queries(
     Args:
         ignored: for each query other rows that are not searched for it either, all of its label
             (`same_groups`).
+        rerank: order the first hits of each query anew; similarities stay cosines.
     """
     if gallery is None:
         own_rows = range(len(rows))
@@ -108,13 +111,15 @@ def score_queries(
     label_N = np.array([number[label] for label in stored_labels])
     counts = np.bincount(label_N, minlength=len(number))
     relevant_Q = counts[label_Q] - _count_hidden(own_Q, ignored)
-    k = max(*ranks, NEIGHBOURS_KEPT, int(relevant_Q.max(initial=1)))
+    k = max(*ranks, NEIGHBOURS_KEPT, int(relevant_Q.max(initial=1)), rerank.top if rerank else 1)
     parts = []
     for start in range(0, len(rows), QUERIES_AT_ONCE):
         part = np.arange(start, min(start + QUERIES_AT_ONCE, len(rows)))
         hidden = _hidden(own_Q[part].tolist(), ignored and ignored[start : start + len(part)])
         exclude = hidden if any(hidden) else None
         similarities, ids = nearest(np.asarray(rows[part]), stored, k, exclude=exclude)
+        if rerank:
+            _order_anew(rows[part], stored, (similarities, ids), rerank)
         right = (label_N[ids] == label_Q[part, None]) & (ids >= 0)
         hits = np.stack([right[:, :rank].any(axis=1) for rank in ranks], axis=1)
         kept = slice(None, NEIGHBOURS_KEPT)
@@ -167,6 +172,21 @@ def summary(scores: QueryScores, labels: Sequence[str]) -> RecallReport:
         without_partner=queries - partnered,
         lonely_labels=tuple(sorted({labels[int(i)] for i in np.flatnonzero(relevant == 0)})),
     )
+
+
+def _order_anew(
+    queries: NDArray[Any],
+    stored: NDArray[Any] | PartedRows,
+    best: tuple[NDArray[np.float64], NDArray[np.int64]],
+    config: RerankConfig,
+) -> None:
+    """Change the order of the first hits, of each query by itself."""
+    for query, similarities, ids in zip(queries, *best, strict=True):
+        there = int((ids[: config.top] >= 0).sum())
+        rows = np.asarray(stored[ids[:there]], dtype=np.float64)
+        scores = reranked(query.astype(np.float64), rows, config)
+        order = np.argsort(-scores, kind="stable")
+        similarities[:there], ids[:there] = similarities[:there][order], ids[:there][order]
 
 
 def _hidden(own: Sequence[int], ignored: Sequence[frozenset[int]] | None) -> list[set[int]]:

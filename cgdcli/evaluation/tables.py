@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cgdcli.config import RECALL_RANKS, EmbedConfig
+from cgdcli.config import RECALL_RANKS, EmbedConfig, RerankConfig
 from cgdcli.datasets.table import ImageTable
 from cgdcli.engines import Engine, Rows
 from cgdcli.errors import DatasetError
@@ -103,6 +103,7 @@ def judge_rows(
     labels: Sequence[str],
     ranks: Sequence[int] = RECALL_RANKS,
     roles: Roles | None = None,
+    rerank: RerankConfig | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], QueryScores]:
     """The rows that asked, those that were searched, and the scores with neighbours as rows of all.
 
@@ -115,7 +116,8 @@ def judge_rows(
     every = np.arange(len(labels))
     if roles.asks is None or roles.stored is None:
         ignored = None if roles.groups is None else _ignored(labels, roles.groups, every, every)
-        return every, every, score_queries(rows, labels, ranks, ignored=ignored)
+        scores = score_queries(rows, labels, ranks, ignored=ignored, rerank=rerank)
+        return every, every, scores
     asked = np.flatnonzero(roles.asks).astype(np.int64)
     stored = np.flatnonzero(roles.stored).astype(np.int64)
     if not len(asked) or not len(stored):
@@ -133,6 +135,7 @@ def judge_rows(
         gallery_labels=[labels[i] for i in stored.tolist()],
         own_rows=[row_of.get(int(i), -1) for i in asked],
         ignored=None if roles.groups is None else _ignored(labels, roles.groups, asked, stored),
+        rerank=rerank,
     )
     ids = scores.neighbours
     return asked, stored, replace(scores, neighbours=np.where(ids >= 0, stored[ids], -1))

@@ -52,6 +52,7 @@ _HOMES = {
     "ReadingScore": "trial",
     "RecallReport": "retrieval",
     "Report": "base",
+    "RerankReport": "evaluation",
     "RunComparison": "run",
     "RunReport": "run",
     "SearchReport": "retrieval",
@@ -99,6 +100,7 @@ if TYPE_CHECKING:
     from cgdcli.reports.evaluation import ClassFigures as ClassFigures
     from cgdcli.reports.evaluation import ComparedIndexes as ComparedIndexes
     from cgdcli.reports.evaluation import EvaluationReport as EvaluationReport
+    from cgdcli.reports.evaluation import RerankReport as RerankReport
     from cgdcli.reports.exporting import GraphParity as GraphParity
     from cgdcli.reports.exporting import GraphReport as GraphReport
     from cgdcli.reports.inspection import InspectReport as InspectReport

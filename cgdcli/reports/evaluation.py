@@ -66,6 +66,24 @@ class ComparedIndexes(Report):
 
 
 @dataclass(frozen=True)
+class RerankReport(Report):
+    """What ordering the first `top` hits anew gives on an index's labels.
+
+    Attributes:
+        differences: hits ordered anew less hits as they are.
+    """
+
+    what: str
+    method: str
+    top: int
+    queries: int
+    gallery: int
+    classes: int
+    differences: tuple[PairedDifference, ...]
+    ignore_same: str = ""
+
+
+@dataclass(frozen=True)
 class CalibrationPoint(Report):
     """The smallest similarity from which on the share `precision` of pairs is of one class; None
     where there is no such. `recall` is the share of all pairs of one class that is above it."""

@@ -7,12 +7,18 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cgdcli.reports import ComparedIndexes, ComparedRun, PairedDifference, RunComparison
+from cgdcli.reports import (
+    ComparedIndexes,
+    ComparedRun,
+    PairedDifference,
+    RerankReport,
+    RunComparison,
+)
 from cgdcli.views.formatting import duration
 from cgdcli.words import counted
 
 
-def comparison_table(report: RunComparison | ComparedIndexes) -> RenderableType:
+def comparison_table(report: RunComparison | ComparedIndexes | RerankReport) -> RenderableType:
     """Each measure of both, the paired difference and its interval, in percent."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("measure")
@@ -62,6 +68,20 @@ def index_comparison_lines(report: ComparedIndexes) -> list[str]:
         f"{where}, the same for both, matched by {report.matched_by}"
         + (same if report.ignore_same else ""),
         *([f"left out: {', '.join(left)}"] if left else []),
+        *(verdict(d) for d in report.differences if d.name in ("Recall@1", "mAP@R")),
+        "the interval is a bootstrap over classes of pictures",
+    ]
+
+
+def rerank_lines(report: RerankReport) -> list[str]:
+    """What was measured, and whether it helps."""
+    same = f", rows of the query's label and `{report.ignore_same}` ignored"
+    return [
+        f"{report.what}: {counted(report.queries, 'query', 'queries')} of "
+        f"{counted(report.classes, 'class', 'classes')} in {counted(report.gallery, 'row')}"
+        + (same if report.ignore_same else ""),
+        "A hits as they are",
+        f"B the first {report.top} ordered anew by {report.method}",
         *(verdict(d) for d in report.differences if d.name in ("Recall@1", "mAP@R")),
         "the interval is a bootstrap over classes of pictures",
     ]

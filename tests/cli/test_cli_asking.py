@@ -134,3 +134,12 @@ def test_a_picture_on_stdin(toy, tmp_path):
     )  # fmt: skip
     (answer,) = json.loads(ran.stdout)
     assert answer["query"] == "-" and answer["hits"][0]["label"] == "green" and sheet.exists()
+
+
+def test_min_similarity_says_what_it_means_where_that_was_counted(cgd, toy, tmp_path):
+    index = toy.copy_index(tmp_path)
+    asked = ("search", "row:0", "--index", index, "--min-similarity", "0.5", "--json")
+    assert "share a class" not in cgd(*asked).err
+    assert cgd("evaluate", "--index", index, "--calibrate").code == 0
+    ran = cgd(*asked)
+    assert ran.code == 0 and "0.5: " in ran.err and "share a class" in ran.err

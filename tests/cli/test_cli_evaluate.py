@@ -284,3 +284,23 @@ def test_what_a_similarity_means_is_kept_beside_the_index(cgd, crowd):
 )
 def test_calibrating_goes_alone(cgd, crowd, arguments, words):
     check_failure(cgd("evaluate", *arguments), 2, words)
+
+
+def test_rerank_says_whether_it_helps(cgd, in_toy):
+    ran = cgd("evaluate", "--index", "feats.npy", "--rerank", "k-reciprocal", "--rerank-top", "5")
+    assert ran.code == 0, ran.err
+    assert "B the first 5 ordered anew by k-reciprocal" in ran.out and "Recall@1: " in ran.out
+    told = json.loads(cgd("evaluate", "--index", "feats.npy", "--rerank", "dba", "--json").out)
+    assert told["method"] == "dba" and {d["name"] for d in told["differences"]} > {"Recall@1"}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("data", "--rerank", "aqe"), "--rerank"),
+        (("--index", "feats.npy", "--rerank", "aqe", "--per-class"), "--per-class"),
+        (("--index", "feats.npy", "--rerank-top", "7"), "--rerank-top"),
+    ],
+)
+def test_rerank_that_does_nothing_is_refused(cgd, in_toy, given, words):
+    check_failure(cgd("evaluate", *given), 2, words)
