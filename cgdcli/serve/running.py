@@ -1,8 +1,10 @@
 """Running the server: listening first, so that the address that is said is the one."""
 
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from cgdcli.config import Device, ServeConfig
 from cgdcli.errors import ConfigError, OutputError
@@ -50,7 +52,16 @@ def run_server(
         )
         if on_ready is not None:
             on_ready(address)  # who asks now waits in the socket's queue
-        uvicorn.Server(settings).run(sockets=[listener])
+        told: list[int] = []
+
+        class Server(uvicorn.Server):
+            def handle_exit(self, sig: int, frame: Any) -> None:
+                told.append(sig)
+                super().handle_exit(sig, frame)
+
+        Server(settings).run(sockets=[listener])
+        for number in told[:1]:  # passed on already, unless it came when all was about to end
+            signal.raise_signal(number)
 
 
 def _listening(config: ServeConfig) -> socket.socket:

@@ -31,6 +31,7 @@ def in_terminal(terminal, *command, cwd=None, stdin=None, columns=COLUMNS, **env
     ours, its = os.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, columns, 0, 0))
     wanted = environment(TERM="xterm-256color", COLORTERM="truecolor") | env
+    wanted.pop("COLUMNS", None)  # pytest-xdist sets it, and it goes before the terminal's own
 
     def own_terminal():
         os.setsid()

@@ -138,7 +138,8 @@ def test_keys(tab):
     tab.keyboard.press("ArrowRight")
     assert tab.text_content("#caption").startswith("3, similarity")
     tab.keyboard.press("Escape")
-    assert not tab.query_selector("#viewer[open]") and tab.evaluate(place) == 2
+    tab.wait_for_selector("#viewer", state="hidden")
+    tab.wait_for_selector(".hit:nth-child(3) .from:focus")
     tab.keyboard.press("Enter")
     tab.wait_for_selector("#status:not(:has-text('like row 0,'))")
     tab.keyboard.press("/")
