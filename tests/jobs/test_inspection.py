@@ -186,6 +186,7 @@ print(max(peak) - before)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux for the memory used")
+@pytest.mark.slow
 def test_large_files_are_mapped_not_copied(weights, tmp_path):
     """Two files of 300 MB, looked at and compared, in less than a quarter of one of them."""
     config = CGDConfig(embedding_dim=2 * 65_536, classes=0)

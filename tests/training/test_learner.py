@@ -61,6 +61,7 @@ def test_the_backbone_does_not_rest_where_nothing_else_would_learn():
     assert not torch.equal(made.model.backbone.conv1.weight, before)
 
 
+@pytest.mark.slow
 def test_sixty_steps_learn_from_one_batch():
     made = learner(steps=60)
     first = made.step(*batch(), 0)
