@@ -85,7 +85,7 @@ def _encoded(distances_MM: Float, ranks_MM: NDArray[np.int64], config: RerankCon
     halves = [_mutual(ranks_MM, i, half) for i in range(len(ranks_MM))]
     for i in range(len(ranks_MM)):
         members = _mutual(ranks_MM, i, config.k1)
-        wider = set(members.tolist())
+        wider = {i, *members.tolist()}  # of more than k1 equal ones it may not be among its own
         for candidate in members:  # equation 5: those that share two thirds with what is there
             near = halves[candidate]
             if 3 * len(np.intersect1d(near, members)) > 2 * len(near):

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from cgdcli.errors import ConfigError
+from cgdcli.index.records import blob_or_text
 
 TEXT_FIELDS, NUMBER_FIELDS = ("label", "path"), ("row", "size")
 FIELDS = TEXT_FIELDS + NUMBER_FIELDS
@@ -26,7 +27,10 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _WORD_OF = {"&&": "and", "||": "or", "!": "not", "=": "=="}
-DEEPEST = 100  # of parentheses and `not`
+# SQLite's parser holds 100 signs and words that wait for what follows, its trees are 1000 deep; it
+# takes 32 766 values and patterns of 50 000 bytes.
+DEEPEST = 15  # of parentheses and `not`
+MOST_CONDITIONS, MOST_VALUES, LONGEST_PATTERN = 400, 30_000, 10_000
 
 Value = str | int
 
@@ -91,15 +95,17 @@ def parse(text: str) -> Term:
     return _Parser(text).all()
 
 
-def sql(term: Term, first_row: int = 0) -> tuple[str, list[Value]]:
-    """A condition on the table `pictures`, and its values.
+def sql(term: Term, first_row: int = 0) -> tuple[str, list[Value | bytes]]:
+    """A condition on the table `pictures`, and its values; text that is not UTF-8 is compared as
+    the bytes that the table has.
 
     Args:
         first_row: the number of the table's first row in the whole index.
     """
     if isinstance(term, Both):
-        (left, a), (right, b) = sql(term.left, first_row), sql(term.right, first_row)
-        return f"({left} {term.word.upper()} {right})", a + b
+        parts = [sql(part, first_row) for part in _chain(term)]
+        joined = f" {term.word.upper()} ".join(condition for condition, _ in parts)
+        return f"({joined})", [value for _, values in parts for value in values]
     if isinstance(term, Not):
         inner, values = sql(term.term, first_row)
         return f"(NOT {inner})", values
@@ -107,11 +113,12 @@ def sql(term: Term, first_row: int = 0) -> tuple[str, list[Value]]:
     if isinstance(term, IsNull):
         return f"{column} IS NULL", []
     if isinstance(term, Like):
-        return f"{column} GLOB ?", [_glob(term.pattern)]
+        # Of bytes, as a path that is not UTF-8 is, GLOB is never true.
+        return f"CAST({column} AS TEXT) GLOB CAST(? AS TEXT)", [blob_or_text(_glob(term.pattern))]
     if isinstance(term, Among):
         marks = ", ".join("?" * len(term.values))
-        return f"{column} IN ({marks})", list(term.values)
-    return f"{column} {term.sign} ?", [term.value]
+        return f"{column} IN ({marks})", [_stored(value) for value in term.values]
+    return f"{column} {term.sign} ?", [_stored(term.value)]
 
 
 def milvus(term: Term) -> str:
@@ -127,6 +134,19 @@ def milvus(term: Term) -> str:
     if isinstance(term, Among):
         return f"{term.field} in [{', '.join(map(_quoted, term.values))}]"
     return f"{term.field} {term.sign} {_quoted(term.value)}"
+
+
+def _chain(term: Both) -> list[Term]:
+    """a, b and c of `a or b or c`: without parentheses around each pair."""
+    parts, left = [term.right], term.left
+    while isinstance(left, Both) and left.word == term.word:
+        parts.append(left.right)
+        left = left.left
+    return [left, *reversed(parts)]
+
+
+def _stored(value: Value) -> Value | bytes:
+    return value if isinstance(value, int) else blob_or_text(value)
 
 
 def _quoted(value: Value) -> str:
@@ -145,7 +165,7 @@ class _Parser:
     """Recursive descent, a method a rule."""
 
     def __init__(self, text: str) -> None:
-        self.text, self.depth = text, 0
+        self.text, self.depth, self.conditions, self.values = text, 0, 0, 0
         self.tokens = list(self._tokens())
         self.place = 0
 
@@ -183,6 +203,9 @@ class _Parser:
             self.depth -= 1
 
     def _about_a_field(self) -> Term:
+        self.conditions += 1
+        if self.conditions > MOST_CONDITIONS:
+            self._fail(f"at most {MOST_CONDITIONS} conditions (`in [...]` takes many values)")
         field = self._next("word", f"a field ({', '.join(FIELDS)})", FIELDS)
         if self._takes("is"):
             negated = self._takes("not")
@@ -191,7 +214,7 @@ class _Parser:
         if self._takes("like"):
             if field not in TEXT_FIELDS:
                 self._fail(f"a number to compare `{field}` with")
-            return Like(field, _unquoted(self._next("text", 'a pattern in quotes, "front%"')))
+            return Like(field, self._pattern())
         negated = self._takes("not")
         if self._takes("in"):
             term: Term = Among(field, self._values(field))
@@ -202,6 +225,12 @@ class _Parser:
         sign = self._next("sign", "one of == != < <= > >=, `in`, `like` or `is null`", signs)
         return Compare(field, sign, self._value(field))
 
+    def _pattern(self) -> str:
+        pattern = _unquoted(self._next("text", 'a pattern in quotes, "front%"'))
+        if len(pattern) > LONGEST_PATTERN:
+            self._fail(f"a pattern of at most {LONGEST_PATTERN} characters before it")
+        return pattern
+
     def _values(self, field: str) -> tuple[Value, ...]:
         self._must("[")
         values = [self._value(field)]
@@ -211,12 +240,15 @@ class _Parser:
         return tuple(values)
 
     def _value(self, field: str) -> Value:
+        self.values += 1
+        if self.values > MOST_VALUES:
+            self._fail(f"at most {MOST_VALUES} values")
         if field in TEXT_FIELDS:
             return _unquoted(self._next("text", f'text in quotes, as `{field}` is: "007"'))
-        number = int(self._next("number", f"a whole number, as `{field}` is"))
-        if abs(number) >= 2**63:
+        digits = self._next("number", f"a whole number, as `{field}` is")
+        if len(digits) > 20 or abs(int(digits)) >= 2**63:
             self._fail("a number below 2^63")
-        return number
+        return int(digits)
 
     def _tokens(self) -> Iterator[tuple[str, str, int]]:
         place = 0

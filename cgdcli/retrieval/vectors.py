@@ -69,7 +69,8 @@ def reweighted(row: Row, blocks: Blocks, weights: Sequence[tuple[str, float]]) -
         row: (D,), of unit blocks over sqrt(n).
         weights: letter and weight; a letter that is not there weighs nothing.
     """
-    of_letter = dict(weights)
+    largest = max(weight for _, weight in weights)  # by it: a sum or its inverse may overflow
+    of_letter = {letter: weight / largest for letter, weight in weights}
     scale = math.sqrt(len(blocks)) / sum(of_letter.values())
     result = np.zeros(len(row))
     for letter, start, stop in blocks:

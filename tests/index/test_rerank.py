@@ -113,7 +113,7 @@ def test_k_reciprocal_puts_those_of_one_group_before_near_strangers():
 
 
 @pytest.mark.parametrize("method", list(Rerank))
-@pytest.mark.parametrize("count", [0, 1, 2, 3])
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 60])
 def test_few_hits_and_equal_ones(method, count):
     query = unit(np.ones(4))
     scores = reranked(query, np.tile(query, (count, 1)), RerankConfig(method))

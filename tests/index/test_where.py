@@ -64,6 +64,41 @@ def test_what_an_expression_finds(table, text, expected):
     assert rows(table, text) == expected
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        " or ".join(["row == 1"] * 400),
+        f"row in [{', '.join(['1'] * 30_000)}]",
+        f'path like "front/b.jpg{"%" * 9_980}"',
+        "(" * 14 + " and ".join(["row == 1"] * 400) + ")" * 14,
+        "(row == 7 or row == 3 and " * 14 + "row in [1]" + " or row == 1)" * 14,
+        "not (row == 2 or " * 7 + "row == 2 and row == 3" + ")" * 7 + " and row == 1",
+        "not " * 14 + "row == 1",
+    ],
+    ids=["conditions", "values", "pattern", "parentheses", "mixed", "both", "not"],
+)
+def test_the_longest_that_is_read_is_what_the_table_takes(table, text):
+    assert rows(table, text) == [1]
+
+
+def test_what_is_not_utf8_is_found_by_its_bytes(table):
+    odd = b"caf\xe9".decode(errors="surrogateescape")
+    with table:
+        table.execute("INSERT INTO pictures VALUES (9, ?, ?, 1)", (b"caf\xe9/1.jpg", b"caf\xe9"))
+    try:
+        for text in (
+            f'label == "{odd}"',
+            f'label in ["x", "{odd}"]',
+            f'path like "{odd}/%"',
+            'path like "caf%.jpg"',
+        ):
+            assert rows(table, text) == [9], text
+        assert rows(table, 'path not in ["a"] and not path like "%"') == []
+    finally:
+        with table:
+            table.execute("DELETE FROM pictures WHERE row = 9")
+
+
 def test_rows_of_a_part_have_the_numbers_of_the_whole(table):
     assert rows(table, "row >= 103", first_row=100) == [3, 4]
     assert rows(table, "row in [100, 2]", first_row=100) == [0]
@@ -87,8 +122,12 @@ def test_rows_of_a_part_have_the_numbers_of_the_whole(table):
         ("label ~ 5", ("`~ 5`", "a field, a sign")),
         ('label == "open', ('`"open`', "text in quotes")),
         ("row == 99999999999999999999", ("2^63",)),
-        ("(" * 500 + "row == 1" + ")" * 500, ("at most 100 parentheses",)),
+        ("(" * 500 + "row == 1" + ")" * 500, ("at most 15 parentheses",)),
         ("row == 1; DROP TABLE pictures", ("`; DROP TABLE",)),
+        ("row == " + "1" * 5_000, ("2^63",)),
+        (" or ".join(["row == 1"] * 401), ("at most 400 conditions", "`in [...]`")),
+        (f"row in [{', '.join(['1'] * 30_001)}]", ("at most 30000 values",)),
+        (f'path like "{"a" * 10_001}"', ("at most 10000 characters",)),
     ],
 )
 def test_what_is_no_expression_is_said_with_its_place(text, words):

@@ -38,9 +38,10 @@ def test_reweighting_is_the_weighted_mean_of_the_branches(text):
         assert float(reweighted(asked, BLOCKS, weights) @ row) == pytest.approx(expected, abs=1e-6)
 
 
-def test_equal_weights_change_nothing():
-    asked = blocked(1)
-    assert reweighted(asked, BLOCKS, branch_weights("S=2,M=2,G=2")) == pytest.approx(asked)
+@pytest.mark.parametrize("weight", ["2", "1e308", "1e-320"])
+def test_equal_weights_change_nothing(weight):
+    asked, weights = blocked(1), branch_weights(f"S={weight},M={weight},G={weight}")
+    assert reweighted(asked, BLOCKS, weights) == pytest.approx(asked)
 
 
 def test_a_zero_block_weighs_nothing():
