@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 from cgdcli.config import ScanConfig
 from cgdcli.errors import ConfigError
 from cgdcli.index.mapped_rows import MappedRows
-from cgdcli.index.scanning import PickedRows, RowReader, Rows, is_buffered, parts_of
+from cgdcli.index.scanning import (
+    PickedRows,
+    RowReader,
+    Rows,
+    check_files,
+    is_buffered,
+    parts_of,
+)
 from cgdcli.launch import cores
 
 Float = NDArray[np.floating]
@@ -97,7 +104,7 @@ def nearest(
     best = np.full((len(queries), k), -np.inf), np.full((len(queries), k), -1, dtype=np.int64)
     if not best[0].size:
         return best
-    _check_files(gallery)
+    check_files(gallery)
     plan = _plan(len(queries), gallery, config or ScanConfig(), few)
     plan = _with_blocks(plan, gallery_block, query_block)
     hidden = _Hidden(exclude, among) if exclude is not None and any(exclude) else None
@@ -109,14 +116,6 @@ def nearest(
     if among is not None:
         best[1][:] = np.where(best[1] < 0, -1, among[best[1]])
     return best
-
-
-def _check_files(gallery: Rows | PickedRows) -> None:
-    """To touch a map beyond the end of its file would end the process."""
-    for part in parts_of(gallery):
-        if isinstance(part, MappedRows):
-            with part.opened():
-                pass
 
 
 def _plan(queries: int, gallery: Rows | PickedRows, config: ScanConfig, few: int) -> _Plan:

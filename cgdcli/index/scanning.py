@@ -50,6 +50,18 @@ def parts_of(gallery: Rows | PickedRows) -> Sequence[NDArray[Any]]:
     return gallery.parts if isinstance(gallery, PartedRows) else (gallery,)
 
 
+def check_files(gallery: Rows | PickedRows) -> None:
+    """To touch a map beyond the end of its file would end the process.
+
+    Raises:
+        IndexFileError: the file has become shorter.
+    """
+    for part in parts_of(gallery):
+        if isinstance(part, MappedRows):
+            with part.opened():
+                pass
+
+
 def is_buffered(gallery: Rows | PickedRows) -> bool:
     """Whether its blocks go through memory of ours, or are looked at where they are."""
     first = parts_of(gallery)[0]

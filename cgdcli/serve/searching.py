@@ -6,6 +6,7 @@ time of eight times one.
 
 import logging
 import queue
+import sqlite3
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -19,13 +20,16 @@ from numpy.typing import NDArray
 from cgdcli.config import Device, SearchConfig, ServeConfig
 from cgdcli.engines import Engine
 from cgdcli.engines.vectors import VectorEngine
-from cgdcli.errors import CGDError, DatasetError, ImageError, MismatchError
+from cgdcli.errors import CGDError, DatasetError, ImageError, IndexFileError, MismatchError
 from cgdcli.images.decoding import decode_image
 from cgdcli.images.transforms import enough_to_resize, eval_pixels
-from cgdcli.index.records import sidecar
+from cgdcli.index.records import index_path, sidecar
+from cgdcli.index.scanning import check_files
+from cgdcli.index.shards import parts_meant, shards
 from cgdcli.index.store import EmbeddingIndex
 from cgdcli.networks import Model
 from cgdcli.querying import query_engine
+from cgdcli.remote import place_of
 from cgdcli.reports import Hit
 from cgdcli.retrieval.hits import Searched, hits_of
 from cgdcli.retrieval.queries import Query
@@ -155,6 +159,7 @@ class Searching:
         self._ready.set_result(None)
         while (first := self._waiting.get()) is not None:
             batch, ended = self._together(first)
+            batch = [item for item in batch if _is_waited_for(item)]
             self._reopen_if_renewed()
             questions = [item for item in batch if isinstance(item, Asked)]
             for item in batch:
@@ -179,37 +184,33 @@ class Searching:
         return batch, False
 
     def _open(self) -> None:
-        self.index = EmbeddingIndex.open(self.path, root=self.root)
-        self._seen = self._state()
-        self.engine: Engine = query_engine(self.index, self.model, self.device)
-        own = (self.engine.config.transform.image_size,)
-        sizes = self.engine.sizes if isinstance(self.engine, VectorEngine) else own
-        exact = self.index.header is None or self.index.header.exact_decode
-        self._sizes = sizes
+        files = _files(self.path)
+        seen = _state(files)  # before: what is renewed while it is opened is opened again
+        index = EmbeddingIndex.open(self.path, root=self.root)
+        try:
+            engine: Engine = query_engine(index, self.model, self.device)
+            facts = _facts(index)
+        except BaseException:
+            index.close()
+            raise
+        own = (engine.config.transform.image_size,)
+        sizes = engine.sizes if isinstance(engine, VectorEngine) else own
+        exact = index.header is None or index.header.exact_decode
         self._at_least = None if exact else enough_to_resize(max(sizes))
-        self.facts = _facts(self.index)
-
-    def _state(self) -> tuple[object, ...]:
-        """Of the index's files: other ones have been renamed into their place."""
-        found: list[object] = []
-        for path in (self.index.path, sidecar(self.index.path)):
-            try:
-                facts = path.stat()
-                found.append((facts.st_ino, facts.st_size, facts.st_mtime_ns))
-            except OSError:
-                found.append(None)
-        return tuple(found)
+        self._sizes, self._files, self._seen = sizes, files, seen
+        self.index, self.engine, self.facts = index, engine, facts
 
     def _reopen_if_renewed(self) -> None:
         """Search what is there now; what was there before stays where that cannot be opened."""
-        if self._state() == self._seen:
+        seen = _state(self._files)
+        if seen == self._seen:
             return
-        self._seen, old = self._state(), self.index
+        self._seen, old = seen, self.index
         try:
             self._open()
-        except CGDError as error:
-            logger.warning("the index as it was is searched: %s", error.what)
-            self.index = old
+        except Exception as error:  # whatever it is, those that wait are answered
+            words = error.what if isinstance(error, CGDError) else error
+            logger.warning("the index as it was is searched: %s", words)
             return
         logger.info("the index was renewed: %d rows", len(self.index))
         old.close()
@@ -229,8 +230,8 @@ class Searching:
         for asked in questions:
             try:
                 query = self._query(asked, vectors.get(id(asked)))
-            except CGDError as error:
-                asked.answer.set_exception(error)
+            except Exception as error:
+                asked.answer.set_exception(_worded(error))
                 continue
             kinds.setdefault(asked.config, []).append((asked, query))
         for config, alike in kinds.items():
@@ -250,6 +251,7 @@ class Searching:
                     f"{len(self.index) - 1}",
                     hint="see /api/index",
                 )
+            check_files(self.index.rows)
             picture = self.index.picture(asked.row)
             row = np.asarray(self.index.rows[asked.row], dtype=np.float32)
             label = picture.label if picture else None
@@ -270,7 +272,7 @@ class Searching:
             found = list(hits_of([query for _, query in alike], searched))
         except Exception as error:
             for asked, _ in alike:
-                asked.answer.set_exception(error)
+                asked.answer.set_exception(_worded(error))
             return
         for (asked, query), hits in zip(alike, found, strict=True):
             asked.answer.set_result(Answer(query.row, hits, query.label, asked.row))
@@ -280,7 +282,42 @@ def _settle(result: "Future[Any]", work: Any) -> None:
     try:
         result.set_result(work())
     except Exception as error:
-        result.set_exception(error)
+        result.set_exception(_worded(error))
+
+
+def _is_waited_for(item: Any) -> bool:
+    """False where who asked has gone; from then on the answer cannot be called off."""
+    answer: Future[Any] = item.answer if isinstance(item, Asked) else item[1]
+    return answer.set_running_or_notify_cancel()
+
+
+def _worded(error: Exception) -> Exception:
+    if not isinstance(error, sqlite3.Error):
+        return error
+    return IndexFileError(
+        f"the table of the index cannot be read ({error}); it was damaged while it was open",
+        hint="copy both files of the index again",
+    )
+
+
+def _files(index: Path | str) -> list[Path]:
+    """Both files of an index, or of each of its parts."""
+    place = place_of(index)
+    meant = parts_meant(place)
+    rows = [index_path(place)] if meant is None else [s.path(meant[0]) for s in shards(meant[1])]
+    return [file for npy in rows for file in (npy, sidecar(npy))]
+
+
+def _state(files: Sequence[Path]) -> tuple[object, ...]:
+    """What changes where other files are renamed into the place of these, or are written over."""
+    found: list[object] = []
+    for path in files:
+        try:
+            facts = path.stat()
+            found.append((facts.st_ino, facts.st_size, facts.st_mtime_ns))
+        except OSError:
+            found.append(None)
+    return tuple(found)
 
 
 def _facts(index: EmbeddingIndex) -> Facts:
