@@ -27,6 +27,9 @@ _PLUGINS = {
     ".jxl": ("pillow-jxl-plugin", "pillow_jxl", ""),
 }
 
+# What Pillow hands to Ghostscript: programs, which a stranger's file is not to run.
+_PROGRAMS = {"EPS"}
+
 # A bomb is refused by Pillow at twice MAX_IMAGE_PIXELS (179 megapixels); its warning from half of
 # that on is for programs that would rather stop earlier.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -77,6 +80,16 @@ def upright_size(data: bytes, name: str | Path = "picture") -> tuple[int, int]:
         return (image.height, image.width) if turned else image.size
 
 
+def pixel_count(data: bytes, name: str | Path = "picture") -> int:
+    """How many pixels a picture claims; nothing is decoded.
+
+    Raises:
+        ImageError: as `decode_image`.
+    """
+    with _opened(data, name) as image:
+        return image.width * image.height
+
+
 @contextlib.contextmanager
 def _opened(data: bytes, name: str | Path) -> Iterator[Image.Image]:
     """The picture, not yet decoded; whatever is wrong with its bytes is an `ImageError`."""
@@ -88,6 +101,8 @@ def _opened(data: bytes, name: str | Path) -> Iterator[Image.Image]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata it can read around
             with Image.open(io.BytesIO(data)) as image:
+                if image.format in _PROGRAMS:
+                    raise UnidentifiedImageError
                 yield image
     except UnidentifiedImageError:
         if missing:

@@ -8,9 +8,12 @@ vector, with which one may ask again.
 import asyncio
 import base64
 import binascii
+import contextlib
 import queue
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.resources import files
 from typing import Annotated, Any
 
@@ -18,10 +21,12 @@ import numpy as np
 from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel, Field
+from starlette.requests import ClientDisconnect
 
 from cgdcli import __version__
 from cgdcli.config import SearchConfig, ServeConfig, branch_weights
 from cgdcli.errors import CGDError
+from cgdcli.launch import cores
 from cgdcli.serve.limits import RateLimit, is_known_host, known_hosts
 from cgdcli.serve.pictures import Thumbnails
 from cgdcli.serve.searching import Answer, Asked, Searching
@@ -32,6 +37,11 @@ POLICY = (
     "frame-ancestors 'none'"
 )
 SIZES = (160, 320, 1_024)
+# Of pictures that are asked with, so many of the largest are held at a time; each comes within so
+# many seconds.
+LARGEST_AT_ONCE, SECONDS_OF_AN_UPLOAD = 16, 60.0
+# A picture of 100 megapixels takes 1.6 GB while its transparency is laid on white.
+DECODED_AT_ONCE = 4
 
 
 class HitBody(BaseModel):
@@ -47,12 +57,16 @@ class HitBody(BaseModel):
 
 
 class SearchBody(BaseModel):
-    """An answer: hits, best first, and the vector to ask again with (float32, base64)."""
+    """An answer: hits, best first, and the vector to ask again with (float32, base64).
+
+    `generation` is another one once the index was renewed, and rows are other pictures.
+    """
 
     hits: list[HitBody]
     vector: str
     row: int | None = None
     label: str | None = None
+    generation: str
     seconds: float
 
 
@@ -106,10 +120,17 @@ class Settings:
             k=min(self.k, searching.config.most_hits),
             exclude_self=self.exclude_self,
             explain=bool(searching.facts.branches),
-            where=_both(self.where, self.label),
+            where=_both(self.where, None if self.label is None else self._stored(searching)),
             branches=branch_weights(self.branches) if self.branches else (),
             min_similarity=self.min_similarity,
         )
+
+    def _stored(self, searching: Searching) -> str | None:
+        """The label as the index has it: one that is no UTF-8 is asked for as it is shown."""
+        labels = searching.facts.labels
+        if self.label in labels:
+            return self.label
+        return next((label for label in labels if _shown(label) == self.label), self.label)
 
 
 def make_app(searching: Searching) -> FastAPI:
@@ -117,8 +138,9 @@ def make_app(searching: Searching) -> FastAPI:
     app = FastAPI(title="cgd", version=__version__, docs_url=None, redoc_url=None)
     _Guard(app, searching.config)
     _add_pages(app)
-    _add_search(app, searching)
-    _add_index(app, searching)
+    decoding = ThreadPoolExecutor(min(cores(), DECODED_AT_ONCE), "decoding")
+    _add_search(app, searching, decoding)
+    _add_index(app, searching, decoding)
     return app
 
 
@@ -132,8 +154,10 @@ def _add_pages(app: FastAPI) -> None:
         return HTMLResponse(_file("api.html"))
 
 
-def _add_search(app: FastAPI, searching: Searching) -> None:
+def _add_search(app: FastAPI, searching: Searching, decoding: ThreadPoolExecutor) -> None:
     from fastapi import Depends
+
+    room = _Room(LARGEST_AT_ONCE * searching.config.upload)
 
     Said = Annotated[Settings, Depends()]
 
@@ -154,27 +178,31 @@ def _add_search(app: FastAPI, searching: Searching) -> None:
         },
     )
     async def by_body(request: Request, said: Said) -> SearchBody:
-        body = await _body(request, searching.config.upload)
-        if request.headers.get("content-type", "").startswith("application/json"):
-            vector = _vector(body)
-            return await _answered(searching, lambda: Asked(said.config(searching), vector=vector))
-        pixels = await asyncio.to_thread(_worded, lambda: searching.pixels(body))
-        return await _answered(searching, lambda: Asked(said.config(searching), pixels=pixels))
+        with room.share() as take:
+            body = await _body(request, searching.config.upload, take)
+            if request.headers.get("content-type", "").startswith("application/json"):
+                vector, pixels = _vector(body), ()
+            else:
+                loop = asyncio.get_running_loop()
+                decode = partial(_worded, lambda: searching.pixels(body))
+                vector, pixels = None, await loop.run_in_executor(decoding, decode)
+        make = partial(Asked, vector=vector, pixels=pixels)
+        return await _answered(searching, lambda: make(said.config(searching)))
 
 
-def _add_index(app: FastAPI, searching: Searching) -> None:
-    thumbnails = Thumbnails(searching)
+def _add_index(app: FastAPI, searching: Searching, decoding: ThreadPoolExecutor) -> None:
+    thumbnails = Thumbnails(searching, decoding)
 
     @app.get("/api/index", summary="What the index is")
     def about_index() -> IndexBody:
         facts = searching.facts
         return IndexBody(
-            name=facts.name,
+            name=_shown(facts.name),
             rows=facts.rows,
             dim=facts.dim,
-            model=facts.model,
+            model=_shown(facts.model),
             branches=list(facts.branches),
-            labels=facts.labels,
+            labels={_shown(label): count for label, count in facts.labels.items()},
             generation=facts.generation,
         )
 
@@ -215,15 +243,27 @@ def _search_body(answer: Answer, seconds: float) -> SearchBody:
             rank=hit.rank,
             row=hit.row,
             similarity=hit.similarity,
-            label=hit.label,
-            path=hit.path.encode("utf-8", "replace").decode(),
+            label=_shown(hit.label),
+            path=_shown(hit.path),
             picture=f"/api/pictures/{hit.row}",
             branches=hit.branches,
         )
         for hit in answer.hits
     ]
     vector = base64.b64encode(answer.vector.astype("<f4").tobytes()).decode("ascii")
-    return SearchBody(hits=hits, vector=vector, row=answer.row, label=answer.label, seconds=seconds)
+    return SearchBody(
+        hits=hits,
+        vector=vector,
+        row=answer.row,
+        label=_shown(answer.label),
+        generation=answer.generation,
+        seconds=seconds,
+    )
+
+
+def _shown(text: Any) -> Any:
+    """JSON is UTF-8: of a name that is not, the odd bytes are replaced."""
+    return text and text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _vector(body: bytes) -> Any:
@@ -235,19 +275,52 @@ def _vector(body: bytes) -> Any:
     length = float(np.linalg.norm(vector.astype(np.float64)))
     if not 1e-6 < length < 1e6:
         raise HTTPException(422, "the vector is all zero, too long, or not finite")
-    return vector
+    return (vector / length).astype(np.float32)  # similarities are cosines
 
 
-async def _body(request: Request, limit: int) -> bytes:
+class _Room:
+    """Bounds the memory of what is received, however slowly it comes and from however many."""
+
+    def __init__(self, most: int) -> None:
+        self.left = most
+
+    @contextlib.contextmanager
+    def share(self) -> Iterator[Callable[[int], None]]:
+        """To be called with the bytes that each part takes; they are given back at the end."""
+        taken = 0
+
+        def take(count: int) -> None:
+            nonlocal taken
+            if count > self.left:
+                words = "too many pictures are being received"
+                raise HTTPException(503, words, {"Retry-After": "1"})
+            self.left -= count
+            taken += count
+
+        try:
+            yield take
+        finally:
+            self.left += taken
+
+
+async def _body(request: Request, limit: int, take: Callable[[int], None]) -> bytes:
     """The body, read no further than is allowed."""
     problem = HTTPException(413, f"a picture of at most {limit / 2**20:g} MB is wanted")
     if int(request.headers.get("content-length") or 0) > limit:
         raise problem
     data = bytearray()
-    async for part in request.stream():
-        data += part
-        if len(data) > limit:
-            raise problem
+    try:
+        async with asyncio.timeout(SECONDS_OF_AN_UPLOAD):
+            async for part in request.stream():
+                take(len(part))
+                data += part
+                if len(data) > limit:
+                    raise problem
+    except TimeoutError:
+        words = f"the picture was not here within {SECONDS_OF_AN_UPLOAD:g} seconds"
+        raise HTTPException(408, words) from None
+    except ClientDisconnect:
+        raise HTTPException(400, "the picture broke off") from None  # nobody reads it
     if not data:
         raise HTTPException(422, "the body is empty; a picture is wanted")
     return bytes(data)

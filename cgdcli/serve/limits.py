@@ -1,5 +1,6 @@
 """Who may ask, how much and how often, before anything is done."""
 
+import ipaddress
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -43,6 +44,14 @@ def is_known_host(header: str, allowed: frozenset[str]) -> bool:
 
 def known_hosts(host: str) -> frozenset[str]:
     """Names of a server that listens at `host`; empty: any, since it listens everywhere."""
-    if host in ("0.0.0.0", "::"):
+    if listens_everywhere(host):
         return frozenset()
     return frozenset({"localhost", "127.0.0.1", "::1", host.lower()})
+
+
+def listens_everywhere(host: str) -> bool:
+    """Whether it is the address that stands for all of them, however it is written: 0, ::0."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return bool(host) and not host.strip("0.")

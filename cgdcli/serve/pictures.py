@@ -2,25 +2,34 @@
 
 import asyncio
 import io
+import logging
 import queue
 import threading
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from cgdcli.errors import CGDError
 from cgdcli.images.mirror import fetch
 from cgdcli.index.store import EmbeddingIndex
 from cgdcli.serve.searching import Searching
 from cgdcli.views.thumbnails import thumbnail
+
+logger = logging.getLogger("cgdcli")
 
 KEPT_BYTES = 64 * 2**20
 QUALITY = 82
 
 
 class Thumbnails:
-    """Makes them when they are asked for, and keeps the last ones."""
+    """Makes them when they are asked for, and keeps the last ones.
 
-    def __init__(self, searching: Searching) -> None:
-        self.searching = searching
+    Args:
+        decoding: its threads decode, as few as memory has room for large pictures.
+    """
+
+    def __init__(self, searching: Searching, decoding: ThreadPoolExecutor) -> None:
+        self.searching, self.decoding = searching, decoding
         self._kept: OrderedDict[tuple[str, int, int], bytes] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
@@ -33,7 +42,11 @@ class Thumbnails:
                 self._kept.move_to_end(key)
                 return self._kept[key]
         file = await self._file(row)
-        data = None if file is None else await asyncio.to_thread(_jpeg, file, size)
+        data = None
+        if file is not None:
+            loop = asyncio.get_running_loop()
+            if await asyncio.to_thread(_is_here, file):
+                data = await loop.run_in_executor(self.decoding, _jpeg, file, size)
         if data is not None:
             self._keep(key, data)
         return data
@@ -58,8 +71,17 @@ class Thumbnails:
                 self._bytes -= len(self._kept.popitem(last=False)[1])
 
 
+def _is_here(file: Path) -> bool:
+    """Copied from its address, where it has one."""
+    try:
+        return fetch(file).exists()
+    except CGDError as error:
+        logger.warning("%s", error.what)
+        return False
+
+
 def _jpeg(file: Path, size: int) -> bytes | None:
-    image = thumbnail(fetch(file), size)
+    image = thumbnail(file, size)
     if image is None:
         return None
     buffer = io.BytesIO()

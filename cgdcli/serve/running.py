@@ -1,5 +1,7 @@
 """Running the server: listening first, so that the address that is said is the one."""
 
+import asyncio
+import contextlib
 import signal
 import socket
 from collections.abc import Callable
@@ -9,6 +11,9 @@ from typing import Any
 from cgdcli.config import Device, ServeConfig
 from cgdcli.errors import ConfigError, OutputError
 from cgdcli.networks import Model
+
+CONNECTIONS = 512
+SECONDS_TO_END = 5  # who has sent half a question is not waited for longer
 
 
 def run_server(
@@ -34,6 +39,7 @@ def run_server(
         import uvicorn
 
         from cgdcli.serve.app import make_app
+        from cgdcli.serve.limits import listens_everywhere
         from cgdcli.serve.searching import Searching
     except ImportError as error:
         raise ConfigError(
@@ -45,10 +51,15 @@ def run_server(
         Searching(index, model=model, root=root, device=device, config=config) as searching,
     ):
         port = listener.getsockname()[1]
-        shown = "127.0.0.1" if config.host in ("0.0.0.0", "::") else config.host
+        shown = "127.0.0.1" if listens_everywhere(config.host) else config.host
         address = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/"
         settings = uvicorn.Config(
-            make_app(searching), log_level="warning", access_log=False, server_header=False
+            _without_traceback(make_app(searching)),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            limit_concurrency=CONNECTIONS,
+            timeout_graceful_shutdown=SECONDS_TO_END,
         )
         if on_ready is not None:
             on_ready(address)  # who asks now waits in the socket's queue
@@ -62,6 +73,16 @@ def run_server(
         Server(settings).run(sockets=[listener])
         for number in told[:1]:  # passed on already, unless it came when all was about to end
             signal.raise_signal(number)
+
+
+def _without_traceback(app: Any) -> Any:
+    """A question that is called off since the server ends is no failure of the application."""
+
+    async def called(scope: Any, receive: Any, send: Any) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await app(scope, receive, send)
+
+    return called
 
 
 def _listening(config: ServeConfig) -> socket.socket:

@@ -21,7 +21,7 @@ from cgdcli.config import Device, SearchConfig, ServeConfig
 from cgdcli.engines import Engine
 from cgdcli.engines.vectors import VectorEngine
 from cgdcli.errors import CGDError, DatasetError, ImageError, IndexFileError, MismatchError
-from cgdcli.images.decoding import decode_image
+from cgdcli.images.decoding import decode_image, pixel_count
 from cgdcli.images.transforms import enough_to_resize, eval_pixels
 from cgdcli.index.records import index_path, sidecar
 from cgdcli.index.scanning import check_files
@@ -38,6 +38,7 @@ from cgdcli.retrieval.vectors import blocks_of
 logger = logging.getLogger("cgdcli")
 
 Pixels = NDArray[np.uint8]
+MOST_MEGAPIXELS = 100  # of a picture that is asked with
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,14 @@ class Answer:
 
     Attributes:
         row: of the index, where the question was one.
+        generation: of the index that answered.
     """
 
     vector: NDArray[np.float32]
     hits: tuple[Hit, ...]
     label: str | None = None
     row: int | None = None
+    generation: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,8 +148,14 @@ class Searching:
         """A picture's bytes as the network wants them; any thread may call it.
 
         Raises:
-            ImageError: it is no picture that can be read.
+            ImageError: it is no picture that can be read, or of more than `MOST_MEGAPIXELS`.
         """
+        megapixels = pixel_count(data) / 1e6
+        if megapixels > MOST_MEGAPIXELS:
+            raise ImageError(
+                f"the picture has {megapixels:.0f} megapixels; at most {MOST_MEGAPIXELS} are taken",
+                hint="ask with a smaller one",
+            )
         image = decode_image(data, at_least=self._at_least)
         return tuple(eval_pixels(image, size) for size in self._sizes)
 
@@ -275,7 +284,8 @@ class Searching:
                 asked.answer.set_exception(_worded(error))
             return
         for (asked, query), hits in zip(alike, found, strict=True):
-            asked.answer.set_result(Answer(query.row, hits, query.label, asked.row))
+            answer = Answer(query.row, hits, query.label, asked.row, self.facts.generation)
+            asked.answer.set_result(answer)
 
 
 def _settle(result: "Future[Any]", work: Any) -> None:

@@ -3,7 +3,9 @@
 import base64
 import io
 import json
+import os
 import shutil
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +18,7 @@ from PIL import Image
 from serving import served
 
 from cgdcli import SearchConfig, embed_images, search_images
+from cgdcli.errors import DatasetError
 from cgdcli.index.store import EmbeddingIndex
 
 
@@ -23,6 +26,9 @@ from cgdcli.index.store import EmbeddingIndex
 def server(toy):
     with served(toy.index, rate=10_000, upload=300_000) as running:
         yield running
+
+
+JSON = {"Content_Type": "application/json"}
 
 
 def jpeg(label="red", number=50, size=(44, 36)):
@@ -114,6 +120,88 @@ def test_a_label_that_could_end_the_expression_is_a_label(server):
 def test_what_is_no_picture(server, body):
     reply = server.get("/api/search", body, Content_Type="image/png")
     assert reply.status == 422 and "hint" not in reply.data.decode() and reply.json["detail"]
+
+
+def test_a_bomb_is_refused_before_it_is_decoded(server, monkeypatch):
+    stream = io.BytesIO()
+    Image.new("1", (11_000, 10_000)).save(stream, "PNG")
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda _: pytest.fail("decoded"))
+    reply = server.get("/api/search", stream.getvalue(), Content_Type="image/png")
+    assert reply.status == 422 and "110 megapixels; at most 100" in reply.json["detail"]
+
+
+def test_no_program_of_a_stranger_is_run(server, monkeypatch):
+    """Pillow has an EPS drawn by Ghostscript."""
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("run"))
+    program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
+    reply = server.get("/api/search", program, Content_Type="image/jpeg")
+    assert reply.status == 422 and "not a picture" in reply.json["detail"]
+
+
+def test_the_length_of_a_vector_counts_not(server, toy):
+    vector = np.load(toy.index)[4]
+    one, long = (
+        server.get("/api/search?k=9", json.dumps({"vector": as_text(given)}).encode(), **JSON)
+        for given in (vector, 1e5 * vector)
+    )
+    assert [row for row, _ in rows(one)] == [row for row, _ in rows(long)]
+    near = [similarity for _, similarity in rows(one)]
+    assert [similarity for _, similarity in rows(long)] == pytest.approx(near, abs=1e-6)
+    assert near[-1] < 0.999
+
+
+def half_a_picture(server):
+    connection = socket.create_connection(("127.0.0.1", int(server.address.rpartition(":")[2])))
+    head = "POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999\r\n\r\n"
+    connection.sendall(head.encode() + b"x" * 99)
+    return connection
+
+
+def test_who_sends_slowly_is_not_waited_for(toy, monkeypatch):
+    monkeypatch.setattr("cgdcli.serve.app.SECONDS_OF_AN_UPLOAD", 0.3)
+    with served(toy.index) as server, half_a_picture(server) as connection:
+        connection.settimeout(20)
+        assert b"408" in connection.recv(100)
+
+
+def test_only_so_much_is_received_at_a_time(toy, monkeypatch, capfd):
+    data = jpeg()
+    monkeypatch.setattr("cgdcli.serve.app.LARGEST_AT_ONCE", 1)
+    with served(toy.index, rate=10_000, upload=len(data) + 150) as server:
+        slow = [half_a_picture(server) for _ in range(2)]  # 198 bytes in all
+        time.sleep(0.3)
+        reply = server.get("/api/search", data)
+        assert reply.status == 503 and reply.headers["retry-after"] == "1"
+        assert server.get("/api/search?row=0").status == 200
+        for connection in slow:
+            connection.close()
+        time.sleep(0.3)
+        assert server.get("/api/search", data).status == 200
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_names_that_are_not_utf8_are_shown_and_asked_for_as_they_are_shown(toy, tmp_path):
+    folder = tmp_path / os.fsdecode(b"imgs/caf\xe9")
+    folder.mkdir(parents=True)
+    for number in range(2):
+        draw(folder / f"{number}.png", "red", number)
+    draw(tmp_path / "imgs/b/x.png", "blue", 1)
+    embed_images([tmp_path / "imgs"], tmp_path / "feats.npy", model=toy.model)
+    with served(tmp_path / "feats.npy") as server:
+        assert server.get("/api/index").json["labels"] == {"b": 1, "caf\ufffd": 2}
+        reply = server.get("/api/search?row=1&label=" + quote("caf\ufffd"))
+        assert [row for row, _ in rows(reply)] == [1, 2]
+        assert reply.json["label"] == reply.json["hits"][0]["label"] == "caf\ufffd"
+        assert reply.json["hits"][0]["path"].endswith("caf\ufffd/0.png")
+
+
+def test_a_picture_that_cannot_be_fetched_is_gone(toy, monkeypatch):
+    def fails(_):
+        raise DatasetError("the network is down", hint="wait")
+
+    monkeypatch.setattr("cgdcli.serve.pictures.fetch", fails)
+    with served(toy.index) as server:
+        assert server.get("/api/pictures/0").status == 404
 
 
 def test_an_empty_body(server):
@@ -222,11 +310,13 @@ def test_an_index_that_was_renewed_is_searched_as_it_is_now(toy, tmp_path):
     embed_images([tmp_path / "imgs"], index, model=toy.model)
     with served(index) as server:
         assert server.get("/api/index").json["rows"] == 9
+        before = server.get("/api/search?row=0").json["generation"]
         draw(tmp_path / "imgs/red/new.png", "red", 99)
         embed_images([tmp_path / "imgs"], index, model=toy.model)
         reply = server.get("/api/search?row=9&k=1&where=row%20%3D%3D%209")
         assert rows(reply) == [(9, pytest.approx(1, abs=1e-6))]
         assert server.get("/api/index").json["rows"] == 10
+        assert before != reply.json["generation"] == server.get("/api/index").json["generation"]
         index.with_suffix(".sqlite").write_bytes(b"broken")
         assert server.get("/api/search?row=9").status == 200  # as it was
     assert len(EmbeddingIndex.open(toy.index)) == 9

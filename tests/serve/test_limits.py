@@ -46,4 +46,6 @@ def test_names(header, known):
 
 
 def test_everywhere_is_every_name():
-    assert not known_hosts("0.0.0.0") and not known_hosts("::")
+    for host in ("0.0.0.0", "::", "0", "::0", "0:0:0:0:0:0:0:0"):
+        assert not known_hosts(host), host
+    assert known_hosts("10.0.0.0") and known_hosts("")

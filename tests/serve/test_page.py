@@ -3,8 +3,10 @@
 import base64
 import re
 import signal
+import socket
 import subprocess
 import sys
+import time
 
 import pytest
 from cli_toys import draw, environment, process
@@ -172,7 +174,12 @@ def test_a_real_process_says_its_address_and_ends_with_ctrl_c(toy):
         address = running.stdout.readline().decode().strip()
         port = int(re.fullmatch(r"http://127\.0\.0\.1:(\d+)/", address)[1])
         taken = process("serve", "--index", "feats.npy", "--port", port, cwd=toy.folder)
-        running.send_signal(signal.SIGINT)
-        _, said = running.communicate(timeout=60)
+        half = b"POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\nx"
+        with socket.create_connection(("127.0.0.1", port)) as slow:
+            slow.sendall(half)
+            time.sleep(0.3)
+            running.send_signal(signal.SIGINT)
+            _, said = running.communicate(timeout=20)
     assert running.returncode == 130 and b"stopped by Ctrl-C" in said
+    assert b"Traceback" not in said
     assert taken.code == 1 and f"127.0.0.1:{port}" in taken.err and "--port" in taken.err
