@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cgdcli.errors import DatasetError
-from cgdcli.images.mirror import fetch
+from cgdcli.images.mirror import fetch, list_remote
 from cgdcli.remote import address_of, place_of
 
 STDIN, CLIPBOARD = "-", "clipboard"
@@ -42,12 +42,7 @@ def received(name: str) -> Path:
         return _from_clipboard()
     if _WEB.fullmatch(name):
         return _from_web(name)
-    place = fetch(place_of(name))
-    if not place.exists():
-        raise DatasetError(
-            f"nothing is at `{name}`; a picture is wanted", hint="check the spelling"
-        )
-    return place
+    return _from_address(name)
 
 
 @functools.cache
@@ -72,14 +67,42 @@ def _kept(name: str, stream: BinaryIO) -> Path:
     return file
 
 
-def _from_web(address: str) -> Path:
-    import urllib.request  # 15 ms, which other queries need not pay
-
-    request = urllib.request.Request(address, headers={"User-Agent": "cgd"})
+def kept(name: str, file: Path) -> Path:
+    """A picture that can be read only once, as from a pipe: `<(convert a.tif png:-)`."""
     try:
+        with file.open("rb") as stream:
+            return _kept(name, stream)
+    except OSError as error:
+        raise DatasetError(
+            f"the query `{name}` cannot be read: {error.strerror or error}",
+            hint="save the picture and name the file",
+        ) from error
+
+
+def _from_address(name: str) -> Path:
+    place = place_of(name)
+    listing = list_remote(place)  # which removes a copy of what has changed there
+    if listing.root == place:
+        raise DatasetError(f"the query `{name}` is a folder; a picture is wanted", hint="name one")
+    if not fetch(place).exists():
+        raise DatasetError(
+            f"nothing is at `{name}`; a picture is wanted", hint="check the spelling"
+        )
+    return place
+
+
+def _from_web(address: str) -> Path:
+    import http.client  # 15 ms, which other queries need not pay
+    import urllib.parse
+    import urllib.request
+
+    # As browsers do: letters beyond ASCII and blanks are escaped, what is escaped stays.
+    quoted = urllib.parse.quote(address, safe="%/:=&?~#+!$,;'@()*[]")
+    try:
+        request = urllib.request.Request(quoted, headers={"User-Agent": "cgd"})
         with urllib.request.urlopen(request, timeout=SECONDS_OF_SILENCE) as answer:
             return _kept(address, answer)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise DatasetError(
             f"cannot get the query `{address}`: {reason}",

@@ -52,11 +52,13 @@ def search_images(
     blocks = blocks_of(stored, config)
     among = None if config.where is None else stored.where(config.where)
     asked, added, taken = (_names(given) for given in (queries, plus, minus))
+    if not asked:
+        raise DatasetError("there is no query", hint="give a picture, or row:N")
     found, skipped = read_queries([*asked, *added, *taken], stored, model, device)
-    operands = {name: found[name] for name in (*added, *taken) if name in found}
-    if len(operands) < len({*added, *taken}):
+    unread = [picture for picture in skipped if picture.path in (*added, *taken)]
+    if unread:
         raise DatasetError(
-            f"a picture of --plus or --minus cannot be read: {skipped[0].reason}",
+            f"a picture of --plus or --minus cannot be read: {unread[0].reason}",
             hint="give another, or leave it out",
         )
     asking = [found[name] for name in asked if name in found]

@@ -8,6 +8,7 @@
 """
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from cgdcli.config import Device
 from cgdcli.errors import ConfigError, DatasetError
-from cgdcli.images.incoming import is_elsewhere, received
+from cgdcli.images.incoming import is_elsewhere, kept, received
 from cgdcli.index.store import EmbeddingIndex
 from cgdcli.networks import Model
 from cgdcli.querying import query_engine
@@ -25,7 +26,7 @@ from cgdcli.reports import SkippedImage
 from cgdcli.retrieval.places import display_path
 from cgdcli.streaming import embed_files
 
-_ROW = re.compile(r"row:(\d+)")
+_ROW = re.compile(r"row:(\d{1,18})")
 
 
 @dataclass(frozen=True)
@@ -113,17 +114,18 @@ def _file_of(name: str) -> Path:
     if is_elsewhere(name):
         return received(name)
     path = Path(name)
-    if path.is_dir():
+    # Unlike Path's these raise nothing for a name that is longer than a file's can be.
+    if os.path.isdir(path):  # noqa: PTH112
         raise DatasetError(
             f"the query `{name}` is a folder; a picture is wanted",
             hint=f"name pictures in it: cgd search {name}/*.jpg --index ...",
         )
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110
         raise DatasetError(
             f"the query `{name}` does not exist; a picture or row:N is wanted",
             hint="check the spelling, and the folder you are in",
         )
-    return path
+    return path if path.is_file() else kept(name, path)
 
 
 def _query_row(index: EmbeddingIndex, number: int) -> Query:

@@ -1,6 +1,7 @@
 """`cgd search`: filters, weights, arithmetic, re-ranking, queries from elsewhere, limits."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 from cli_toys import check_failure, draw, environment
 
+from cgdcli import search_images
+from cgdcli.errors import DatasetError
 from cgdcli.index.store import EmbeddingIndex
 
 RED, GREEN = "imgs/red/10.png", "imgs/green/11.png"
@@ -110,6 +113,35 @@ def test_what_does_nothing_or_cannot_be_is_refused(ask, given, words):
 def test_an_operand_that_cannot_be_read(ask, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"x")
     check_failure(ask("row:0", "--plus", tmp_path / "broken.jpg"), 1, "broken.jpg", "--plus")
+
+
+def test_the_operand_is_named_where_a_query_cannot_be_read_either(ask, tmp_path):
+    for name in ("query.jpg", "operand.jpg"):
+        (tmp_path / name).write_bytes(name.encode())
+    ran = ask(tmp_path / "query.jpg", "--minus", tmp_path / "operand.jpg")
+    check_failure(ran, 1, "operand.jpg", "--minus")
+
+
+def test_a_query_that_can_be_read_only_once(ask, tmp_path):
+    data = draw(tmp_path / "q.png", "green", 40).read_bytes()
+    reading, writing = os.pipe()
+    assert os.write(writing, data) == len(data)  # the system keeps 64 kB
+    os.close(writing)
+    try:
+        found = hits(ask(f"/dev/fd/{reading}"))
+    finally:
+        os.close(reading)
+    assert found == hits(ask(tmp_path / "q.png"))
+
+
+@pytest.mark.parametrize("name", ["row:" + "1" * 5_000, "a" * 300, "row:99999999999999999999"])
+def test_a_name_that_is_none(ask, name):
+    check_failure(ask(name), 1, name)
+
+
+def test_no_query_at_all(toy):
+    with pytest.raises(DatasetError, match="no query"):
+        search_images([], toy.index)
 
 
 @pytest.mark.parametrize("method", ["k-reciprocal", "aqe", "dba"])

@@ -24,8 +24,16 @@ def png():
 def server():
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            found = {"/a.png": png(), "/long": b"x" * 5_000, "/empty": b""}.get(self.path)
+            found = {
+                "/a.png": png(),
+                "/long": b"x" * 5_000,
+                "/empty": b"",
+                "/caf%C3%A9%20%2F.png?a=b&c": png(),
+                "/broken": b"2000\r\nxy",
+            }.get(self.path)
             self.send_response(200 if found is not None else 404)
+            if self.path == "/broken":
+                self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
             self.wfile.write(found or b"")
 
@@ -47,6 +55,38 @@ def test_what_a_web_server_has_not(server):
         received(f"{server}/b.png")
     with pytest.raises(DatasetError, match="is empty"):
         received(f"{server}/empty")
+
+
+def test_an_address_as_it_is_typed(server):
+    assert received(f"{server}/café %2F.png?a=b&c").read_bytes() == png()
+
+
+@pytest.mark.parametrize(
+    "address", ["http://a b/c.png", "http://h:port/a.png", "http://[::1/a.png"]
+)
+def test_what_is_no_address(address):
+    with pytest.raises(DatasetError, match="cannot get the query"):
+        received(address)
+
+
+def test_an_answer_that_breaks_off(server):
+    with pytest.raises(DatasetError, match="cannot get the query"):
+        received(f"{server}/broken")
+
+
+def test_a_picture_at_an_address_is_the_one_that_is_there_now(monkeypatch, tmp_path):
+    import fsspec
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    fs = fsspec.filesystem("memory")
+    for data in (b"one", b"another"):
+        fs.pipe_file("/in/a.png", data)
+        assert received("memory://in/a.png").read_bytes() == data
+    with pytest.raises(DatasetError, match="is a folder"):
+        received("memory://in")
+    fs.rm("/", recursive=True)
+    with pytest.raises(DatasetError, match="nothing is at"):
+        received("memory://in/a.png")
 
 
 def test_a_web_server_that_is_not_there():
