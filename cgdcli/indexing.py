@@ -21,6 +21,7 @@ from cgdcli.index.approximating import (
     make,
     sample_of,
 )
+from cgdcli.index.records import blob_or_text
 from cgdcli.index.store import EmbeddingIndex, open_index
 from cgdcli.reports import ApproximateReport
 
@@ -42,7 +43,8 @@ def index_approximately(
         force: make it anew also where the one that is there is of these rows.
 
     Raises:
-        ConfigError: faiss is not installed, or the index has no rows.
+        ConfigError: faiss is not installed, the index has no rows, its path is not UTF-8, or short
+            rows take more than `config.max_memory`.
         OutputError: it cannot be written, or another process is writing it.
     """
     config, stored = config or ApproximateConfig(), open_index(index)
@@ -54,6 +56,11 @@ def index_approximately(
     if not kinds:
         return ApproximateReport(stored.path, None, len(stored), fewest_rows=FEWEST_ROWS)
     imported_faiss()
+    if isinstance(blob_or_text(str(target)), bytes):
+        raise ConfigError(
+            f"`{target}` is not UTF-8, and faiss opens no such path",
+            hint="search without it, or rename the folder or the index",
+        )
     with writer_lock(target):
         facts = None if force else _there(facts_file, target, stored, config)
         new = facts is None

@@ -75,6 +75,10 @@ class ApproximateFacts:
         """
         try:
             facts = cls(**json.loads(path.read_text()))
+            for field in dataclasses.fields(facts):
+                value, kind = getattr(facts, field.name), field.type
+                if not isinstance(value, (int, float) if kind is float else kind):
+                    raise ValueError(f"{field.name} is {value!r}")
         except (OSError, ValueError, TypeError) as error:
             raise IndexFileError(
                 f"`{path}` does not say what `{path.with_suffix('').name}` is: {error}",
@@ -107,12 +111,15 @@ def facts_path(npy: Path) -> Path:
 
 
 def state_of(index: "EmbeddingIndex") -> tuple[int, int, str, str]:
-    """Rows, columns, generation and checksum: other ones if any row is another."""
+    """Rows, columns, generation and checksum: other ones if any row is another.
+
+    Of an array alone the checksum is of 64 rows; when its file was written tells of the others.
+    """
     generation, checksum = "", ""
     if index.header is not None:
         generation, checksum = index.header.generation, index.header.checksum
     elif isinstance(index.rows, np.ndarray):
-        checksum = sampled_checksum(index.rows)
+        checksum = f"{sampled_checksum(index.rows)} {index.path.stat().st_mtime_ns}"
     return len(index), index.dim, generation, checksum
 
 

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgdcli.config import ApproximateConfig, ApproximateKind
+from cgdcli.config.search import MEBIBYTE
+from cgdcli.errors import ConfigError
 from cgdcli.index.approximate import (
     ApproximateFacts,
     ApproximateIndex,
@@ -170,12 +172,23 @@ def _recall(proposed: NDArray[np.int64], sample: Sample) -> float:
 
 
 def kinds_to_try(config: ApproximateConfig, rows: int, dim: int) -> list[ApproximateKind]:
-    """The kind that is named; else both, the shorter one first, the longer one if it has room."""
+    """The kind that is named; else both, the shorter one first, the longer one if it has room.
+
+    Raises:
+        ConfigError: the shortest of them takes more memory than it may.
+    """
     if config.kind is not ApproximateKind.auto:
-        return [config.kind]
-    if rows < FEWEST_ROWS:
+        kinds = [config.kind]
+    elif rows < FEWEST_ROWS:
         return []
-    kinds = [ApproximateKind.rabitq]
-    if code_bytes(ApproximateKind.sq8, rows, dim) <= config.max_memory:
-        kinds.append(ApproximateKind.sq8)
-    return kinds
+    else:
+        kinds = [ApproximateKind.rabitq, ApproximateKind.sq8]
+    fit = [kind for kind in kinds if code_bytes(kind, rows, dim) <= config.max_memory]
+    if not fit:
+        wanted = code_bytes(kinds[0], rows, dim)
+        raise ConfigError(
+            f"{rows} rows of {dim} columns kept short by {kinds[0]} take "
+            f"{-(-wanted // MEBIBYTE)} MB; --max-memory allows {config.max_memory // MEBIBYTE}",
+            hint=f"--max-memory {-(-wanted // MEBIBYTE)}, or search with --exact",
+        )
+    return fit

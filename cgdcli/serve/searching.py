@@ -6,7 +6,6 @@ time of eight times one.
 
 import logging
 import queue
-import sqlite3
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from cgdcli.config import Device, SearchConfig, ServeConfig
 from cgdcli.engines import Engine
 from cgdcli.engines.vectors import VectorEngine
-from cgdcli.errors import CGDError, DatasetError, ImageError, IndexFileError, MismatchError
+from cgdcli.errors import CGDError, DatasetError, ImageError, MismatchError
 from cgdcli.images.decoding import decode_image, pixel_count
 from cgdcli.images.transforms import enough_to_resize, eval_pixels
 from cgdcli.index.records import index_path, sidecar
@@ -240,7 +239,7 @@ class Searching:
             try:
                 query = self._query(asked, vectors.get(id(asked)))
             except Exception as error:
-                asked.answer.set_exception(_worded(error))
+                asked.answer.set_exception(error)
                 continue
             kinds.setdefault(asked.config, []).append((asked, query))
         for config, alike in kinds.items():
@@ -281,7 +280,7 @@ class Searching:
             found = list(hits_of([query for _, query in alike], searched))
         except Exception as error:
             for asked, _ in alike:
-                asked.answer.set_exception(_worded(error))
+                asked.answer.set_exception(error)
             return
         for (asked, query), hits in zip(alike, found, strict=True):
             answer = Answer(query.row, hits, query.label, asked.row, self.facts.generation)
@@ -292,22 +291,13 @@ def _settle(result: "Future[Any]", work: Any) -> None:
     try:
         result.set_result(work())
     except Exception as error:
-        result.set_exception(_worded(error))
+        result.set_exception(error)
 
 
 def _is_waited_for(item: Any) -> bool:
     """False where who asked has gone; from then on the answer cannot be called off."""
     answer: Future[Any] = item.answer if isinstance(item, Asked) else item[1]
     return answer.set_running_or_notify_cancel()
-
-
-def _worded(error: Exception) -> Exception:
-    if not isinstance(error, sqlite3.Error):
-        return error
-    return IndexFileError(
-        f"the table of the index cannot be read ({error}); it was damaged while it was open",
-        hint="copy both files of the index again",
-    )
 
 
 def _files(index: Path | str) -> list[Path]:

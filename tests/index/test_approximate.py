@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 
 import numpy as np
@@ -14,7 +15,7 @@ from cgdcli.errors import ConfigError, OutputError
 from cgdcli.files import writer_lock
 from cgdcli.index import approximate, approximating
 from cgdcli.index.approximate import ApproximateFacts, ApproximateIndex, facts_path, faiss_path
-from cgdcli.index.approximating import cells
+from cgdcli.index.approximating import cells, kinds_to_try
 from cgdcli.index.builder import IndexBuilder
 from cgdcli.index.exact import nearest
 from cgdcli.index.store import EmbeddingIndex
@@ -133,11 +134,12 @@ def test_an_array_alone_whose_rows_changed(tmp_path):
     np.save(tmp_path / "f.npy", rows)
     index_approximately(tmp_path / "f.npy", ApproximateConfig("sq8", 0.9))
     assert ApproximateIndex.beside(EmbeddingIndex.open(tmp_path / "f.npy")) is not None
-    np.save(tmp_path / "f.npy", clustered(2_000, 16, seed=9))
+    rows[7] = -rows[7]  # one that is not sampled
+    np.save(tmp_path / "f.npy", rows)
     assert ApproximateIndex.beside(EmbeddingIndex.open(tmp_path / "f.npy")) is None
 
 
-@pytest.mark.parametrize("damage", ["cut", "other", "facts", "format", "not faiss"])
+@pytest.mark.parametrize("damage", ["cut", "other", "facts", "kind", "format", "not faiss"])
 def test_a_damaged_one_is_not_used_and_said(copied, damage, caplog):
     file, facts = faiss_path(copied), facts_path(copied)
     data = file.read_bytes()
@@ -147,6 +149,8 @@ def test_a_damaged_one_is_not_used_and_said(copied, damage, caplog):
         file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     elif damage == "facts":
         facts.write_text("{")
+    elif damage == "kind":
+        facts.write_text(json.dumps(json.loads(facts.read_text()) | {"candidates": "x"}))
     elif damage == "format":
         facts.write_text(json.dumps(json.loads(facts.read_text()) | {"format": 99}))
     else:
@@ -180,7 +184,7 @@ def test_another_kind_is_made_where_short_rows_do_not_do(tmp_path, monkeypatch):
     np.save(tmp_path / "f.npy", values / np.linalg.norm(values, axis=1, keepdims=True))
     report = index_approximately(tmp_path / "f.npy", ApproximateConfig(recall=0.97))
     assert report.faiss.endswith("SQ8") and report.recall >= 0.97
-    small = ApproximateConfig(recall=0.97, max_memory=8 * 2**20)
+    small = ApproximateConfig(recall=0.97, max_memory=100 * 2**20)
     assert approximating.kinds_to_try(small, 10**6, 512) == ["rabitq"]
 
 
@@ -200,6 +204,25 @@ def test_few_rows_want_none(tmp_path):
     assert report.file is None and not faiss_path(path).exists()
     few = index_approximately(path, ApproximateConfig("sq8", 0.5))
     assert few.file.exists() and EmbeddingIndex.open(path).dim == DIM
+
+
+def test_a_kind_that_does_not_fit_into_memory_is_refused():
+    with pytest.raises(
+        ConfigError, match="short by rabitq take 2594 MB; --max-memory allows 1024"
+    ) as caught:
+        kinds_to_try(ApproximateConfig(max_memory=2**30), 10_000_000, 2_048)
+    assert "--max-memory" in caught.value.hint
+    with pytest.raises(ConfigError, match="short by sq8"):
+        kinds_to_try(ApproximateConfig("sq8", max_memory=2**33), 10_000_000, 2_048)
+    assert kinds_to_try(ApproximateConfig(max_memory=2**33), 10_000_000, 2_048) == ["rabitq"]
+
+
+def test_a_path_that_faiss_cannot_open_is_said(tmp_path):
+    folder = tmp_path / os.fsdecode(b"\xff")
+    folder.mkdir()
+    np.save(folder / "f.npy", clustered(100, 16))
+    with pytest.raises(ConfigError, match="UTF-8"):
+        index_approximately(folder / "f.npy", ApproximateConfig("sq8"))
 
 
 def test_two_at_once(copied):

@@ -517,3 +517,17 @@ def test_damaged_index_of_ours_may_be_rebuilt_as_its_hint_says(file, tmp_path, d
 def test_folder_is_refused(tmp_path):
     with pytest.raises(OutputError, match="folder"):
         replaceable(tmp_path)
+
+
+def test_damage_where_nobody_looked_at_opening_is_said(file):
+    build(file, names=[f"{'x' * 200}{i}.jpg" for i in range(400)], labels=["a"] * 400)
+    table = file.with_suffix(".sqlite")
+    data = bytearray(table.read_bytes())
+    for page in range(0, len(data), 4_096):  # leaves of the table, not of the index that is counted
+        if data[page] == 0x0D and b"xxxx" in data[page : page + 4_096]:
+            data[page : page + 4_096] = b"\xff" * 4_096
+    table.write_bytes(data)
+    with EmbeddingIndex.open(file) as index:
+        for ask in (index.labels, lambda: index.picture(399), lambda: list(index.pictures())):
+            with pytest.raises(IndexFileError, match=r"feats\.sqlite.* is damaged"):
+                ask()
