@@ -75,10 +75,7 @@ class ApproximateFacts:
         """
         try:
             facts = cls(**json.loads(path.read_text()))
-            for field in dataclasses.fields(facts):
-                value, kind = getattr(facts, field.name), field.type
-                if not isinstance(value, (int, float) if kind is float else kind):
-                    raise ValueError(f"{field.name} is {value!r}")
+            facts.check_kinds()
         except (OSError, ValueError, TypeError) as error:
             raise IndexFileError(
                 f"`{path}` does not say what `{path.with_suffix('').name}` is: {error}",
@@ -90,6 +87,18 @@ class ApproximateFacts:
                 hint=f"make it anew: cgd index {_npy_of(path)} --force",
             )
         return facts
+
+    def check_kinds(self) -> None:
+        """Whether numbers are numbers: a file may say anything.
+
+        Raises:
+            TypeError: one is not.
+        """
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            kinds: tuple[type, ...] = (int, float) if field.type in (int, float) else (str,)
+            if not isinstance(value, kinds):
+                raise TypeError(f"{field.name} is {value!r}")
 
     def text(self) -> str:
         """As it is written."""

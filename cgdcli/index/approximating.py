@@ -177,12 +177,11 @@ def kinds_to_try(config: ApproximateConfig, rows: int, dim: int) -> list[Approxi
     Raises:
         ConfigError: the shortest of them takes more memory than it may.
     """
+    kinds = [ApproximateKind.rabitq, ApproximateKind.sq8]
     if config.kind is not ApproximateKind.auto:
         kinds = [config.kind]
     elif rows < FEWEST_ROWS:
         return []
-    else:
-        kinds = [ApproximateKind.rabitq, ApproximateKind.sq8]
     fit = [kind for kind in kinds if code_bytes(kind, rows, dim) <= config.max_memory]
     if not fit:
         wanted = code_bytes(kinds[0], rows, dim)

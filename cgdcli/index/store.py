@@ -364,20 +364,15 @@ class _Table(sqlite3.Connection):
 
     path: Path
 
-    def cursor(self, *_: Any) -> "_Cursor":
-        """One that words what it raises."""
-        return super().cursor(_Cursor)
-
     def execute(self, *given: Any) -> "_Cursor":
         """The rows of a query."""
-        cursor = self.cursor()
-        cursor.execute(*given)
-        return cursor
+        return self.cursor(_Cursor).execute(*given)
 
 
 class _Cursor(sqlite3.Cursor):
     def execute(self, *given: Any) -> Self:
-        return self._worded(super().execute, *given)
+        self._worded(super().execute, *given)
+        return self
 
     def fetchone(self) -> Any:
         return self._worded(super().fetchone)
