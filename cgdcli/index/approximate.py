@@ -23,6 +23,7 @@ from cgdcli.errors import ConfigError, IndexFileError, MismatchError
 from cgdcli.index.rows import sampled_checksum
 from cgdcli.index.scanning import Rows
 from cgdcli.launch import cores
+from cgdcli.remote import shown
 
 if TYPE_CHECKING:
     from cgdcli.index.store import EmbeddingIndex
@@ -183,7 +184,7 @@ class ApproximateIndex:
             if not facts.describes(index):
                 raise MismatchError(
                     f"`{file}` was made of other rows than `{index.path.name}` has now",
-                    hint=f"renew it: cgd index {index.path}",
+                    hint=f"renew it: cgd index {shown(index.path)}",
                 )
             return cls(_opened(file, facts), facts)
         except (ConfigError, IndexFileError, MismatchError) as error:

@@ -26,7 +26,7 @@ from cgdcli.reports import SkippedImage
 from cgdcli.retrieval.places import display_path
 from cgdcli.streaming import embed_files
 
-_ROW = re.compile(r"row:(\d{1,18})")
+_ROW = re.compile(r"row:(\d{1,4000})")  # Python reads no longer numbers
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def read_queries(
     files: dict[str, Path] = {}
     for name in dict.fromkeys(names):
         match = _ROW.fullmatch(name)
-        if match and not Path(name).exists():
+        if match and not os.path.exists(name):  # noqa: PTH110 - Path's raises if it is too long
             answers[name] = _query_row(index, int(match[1]))
         else:
             files[name] = _file_of(name)

@@ -134,7 +134,7 @@ def test_a_query_that_can_be_read_only_once(ask, tmp_path):
     assert found == hits(ask(tmp_path / "q.png"))
 
 
-@pytest.mark.parametrize("name", ["row:" + "1" * 5_000, "a" * 300, "row:99999999999999999999"])
+@pytest.mark.parametrize("name", ["row:" + "1" * 5_000, "row:" + "1" * 400, "a" * 300])
 def test_a_name_that_is_none(ask, name):
     check_failure(ask(name), 1, name)
 
