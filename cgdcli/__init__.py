@@ -19,6 +19,7 @@ _HOMES = {
     "EmbeddingIndex": "cgdcli.index.store",
     "ExportConfig": "cgdcli.config",
     "ApproximateConfig": "cgdcli.config",
+    "MilvusConfig": "cgdcli.config",
     "ProfileConfig": "cgdcli.config",
     "RerankConfig": "cgdcli.config",
     "ScanConfig": "cgdcli.config",
@@ -48,6 +49,7 @@ _HOMES = {
     "plan_conversion": "cgdcli.conversion",
     "profile_model": "cgdcli.profiling",
     "search_images": "cgdcli.retrieval",
+    "send_to_milvus": "cgdcli.index.milvus.sending",
     "train": "cgdcli.training.loop",
     "try_readings": "cgdcli.conversion",
 }
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
         DuplicatesConfig,
         EmbedConfig,
         ExportConfig,
+        MilvusConfig,
         ProfileConfig,
         RerankConfig,
         ScanConfig,
@@ -83,6 +86,7 @@ if TYPE_CHECKING:
     from cgdcli.errors import CGDError  # noqa: F401
     from cgdcli.evaluation import evaluate  # noqa: F401
     from cgdcli.exporting import export_model  # noqa: F401
+    from cgdcli.index.milvus.sending import send_to_milvus  # noqa: F401
     from cgdcli.index.store import EmbeddingIndex  # noqa: F401
     from cgdcli.indexing import index_approximately  # noqa: F401
     from cgdcli.inspection import compare_files, inspect_file  # noqa: F401

@@ -40,6 +40,7 @@ from cgdcli.config.names import (
     StrideMode,
     Thumbnails,
 )
+from cgdcli.config.milvus import MilvusConfig
 from cgdcli.config.network import CGDConfig, Transform, check_descriptors, pooled_config
 from cgdcli.config.search import (
     ApproximateConfig,
@@ -78,6 +79,7 @@ __all__ = [
     "Foreign",
     "Head",
     "HeadStart",
+    "MilvusConfig",
     "Optimizer",
     "Precision",
     "ProfileConfig",

@@ -90,6 +90,14 @@ class PartedIndex(EmbeddingIndex):
         """The labels there are."""
         return {label for member in self.members for label in member.known_labels()}
 
+    def has_label(self, label: str) -> bool:
+        """Whether a row has it."""
+        return any(member.has_label(label) for member in self.members)
+
+    def roots(self) -> list[Path]:
+        """The folders that paths are relative to, of all parts."""
+        return list(dict.fromkeys(root for member in self.members for root in member.roots()))
+
     def where(self, expression: str, first_row: int = 0) -> NDArray[np.int64]:
         """Rising numbers of the rows of which an expression is true."""
         found, start = [], first_row

@@ -24,6 +24,7 @@ from cgdcli.config import ScanConfig, VectorConfig
 from cgdcli.errors import IndexFileError, MismatchError
 from cgdcli.index.exact import nearest
 from cgdcli.index.mapped_rows import MappedRows
+from cgdcli.index.milvus.address import milvus_address
 from cgdcli.index.parted_rows import PartedRows
 from cgdcli.index.records import (
     FORMAT,
@@ -39,7 +40,7 @@ from cgdcli.index.records import (
 )
 from cgdcli.index.rows import check_unit_rows, open_rows, sampled_checksum
 from cgdcli.index.shards import parts_meant
-from cgdcli.index.where import parse, sql
+from cgdcli.index.where import RowFilter, parse, sql
 from cgdcli.index.whitening import Projection
 from cgdcli.remote import address_of, place_of
 
@@ -63,7 +64,8 @@ class EmbeddingIndex:
 
         Where the index is in parts, all of them are opened as one: by the name of the whole, by
         that of any part, or by a pattern (`index.parts`). Of one at an address (s3://bucket/feats.npy)
-        the copy here is opened, brought up to date before.
+        the copy here is opened, brought up to date before; of one in Milvus (`index.milvus`) nothing
+        is copied.
 
         Args:
             root: a folder to look for the pictures in first.
@@ -72,6 +74,11 @@ class EmbeddingIndex:
             IndexFileError: missing or damaged, NaN, rows that are not unit.
             MismatchError: the two files are not of one index, or the parts are not.
         """
+        in_milvus = milvus_address(path)
+        if in_milvus is not None:
+            from cgdcli.index.milvus.opened import MilvusIndex  # which stands on this module
+
+            return MilvusIndex.open_at(in_milvus, root=root)
         path = place_of(path)
         if address_of(path) is not None:
             from cgdcli.index.remote import fetch_index  # which stands on this module
@@ -156,11 +163,24 @@ class EmbeddingIndex:
         k: int,
         *,
         exclude: list[set[int]] | None = None,
-        among: NDArray[np.int64] | None = None,
+        among: NDArray[np.int64] | RowFilter | None = None,
         config: ScanConfig | None = None,
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """The `k` nearest rows of each query row; see `index.exact.nearest`."""
+        """The `k` nearest rows of each query row; see `index.exact.nearest`.
+
+        Args:
+            among: as `self.among` gives it; None: all rows.
+        """
+        assert not isinstance(among, RowFilter)
         return nearest(queries, self.rows, k, exclude=exclude, among=among, config=config)
+
+    def among(self, expression: str) -> NDArray[np.int64] | RowFilter:
+        """The rows of which an expression is true, for `search`.
+
+        Raises:
+            CGDError: as `where`.
+        """
+        return self.where(expression)
 
     def where(self, expression: str, first_row: int = 0) -> NDArray[np.int64]:
         """Rising numbers of the rows of which an expression is true; see `index.where`.
@@ -209,6 +229,21 @@ class EmbeddingIndex:
             return set()
         rows = self._database.execute("SELECT DISTINCT label FROM pictures WHERE label NOT NULL")
         return {text_of(label) for (label,) in rows}
+
+    def has_label(self, label: str) -> bool:
+        """Whether a row has it."""
+        if self._database is None:
+            return False
+        found = self._database.execute(
+            "SELECT 1 FROM pictures WHERE label = ? LIMIT 1", (blob_or_text(label),)
+        )
+        return found.fetchone() is not None
+
+    def roots(self) -> list[Path]:
+        """The folders that paths are relative to, where they were when the index was made."""
+        if self._database is None:
+            return []
+        return [root_of(text) for (text,) in self._database.execute("SELECT absolute FROM roots")]
 
     def skipped(self) -> list[tuple[str, str]]:
         """Pictures that could not be read when the index was made: path and reason."""
@@ -291,9 +326,18 @@ def _graph_in(database: sqlite3.Connection, table: Path, digest: str) -> bytes:
     with contextlib.suppress(sqlite3.Error):
         found = database.execute("SELECT data FROM graph WHERE digest = ?", (digest,))
         data = (found.fetchone() or (b"",))[0]
+    return checked_graph(data, str(table), digest)
+
+
+def checked_graph(data: bytes, where: str, digest: str) -> bytes:
+    """A quantized network, if it is the one that a digest is of.
+
+    Raises:
+        IndexFileError: it is not.
+    """
     if hashlib.sha256(data).hexdigest() != digest:
         raise IndexFileError(
-            f"`{table}` should hold the int8 network that made its rows ({digest[:12]}), which is "
+            f"`{where}` should hold the int8 network that made its rows ({digest[:12]}), which is "
             "gone or damaged",
             hint="copy the index again, or make it anew: cgd embed ... --rebuild",
         )

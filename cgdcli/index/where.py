@@ -31,6 +31,14 @@ _WORD_OF = {"&&": "and", "||": "or", "!": "not", "=": "=="}
 # takes 32 766 values and patterns of 50 000 bytes.
 DEEPEST = 15  # of parentheses and `not`
 MOST_CONDITIONS, MOST_VALUES, LONGEST_PATTERN = 400, 30_000, 10_000
+_OPPOSITE = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
+_OPPOSITE |= {"and": "or", "or": "and"}
+# What says in Milvus that a field is null, and that it is not; `path` and `row` never are.
+_NULL_IN_MILVUS = {
+    "label": ("labelled == false", "labelled == true"),
+    "size": ("size < 0", "size >= 0"),
+}
+_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r"}
 
 Value = str | int
 
@@ -86,6 +94,13 @@ class Both:
 Term = Compare | Among | Like | IsNull | Not | Both
 
 
+@dataclass(frozen=True)
+class RowFilter:
+    """A condition that whoever keeps the rows looks at by himself, as `milvus` writes it."""
+
+    condition: str
+
+
 def parse(text: str) -> Term:
     """Read an expression.
 
@@ -121,19 +136,58 @@ def sql(term: Term, first_row: int = 0) -> tuple[str, list[Value | bytes]]:
     return f"{column} {term.sign} ?", [_stored(term.value)]
 
 
-def milvus(term: Term) -> str:
-    """The same as a filter expression of Milvus."""
-    if isinstance(term, Both):
-        return f"({milvus(term.left)} {term.word} {milvus(term.right)})"
+def milvus(term: Term, *, negated: bool = False, prefixes: bool = False) -> str:
+    """The same as a filter expression of Milvus, over the fields that `index.milvus.layout` makes.
+
+    Nulls are said by other fields there, since servers know none before 2.5: `labelled` is false,
+    `size` is below 0. `not` goes down to the comparisons, each true of rows that have the field
+    alone, so that `label != "a"` and `not label == "a"` mean what they mean here. Of a name that is
+    no UTF-8 what is none is looked for as U+FFFD.
+
+    Args:
+        negated: the opposite.
+        prefixes: of a server before 2.4, which knows no pattern but `front%`.
+
+    Raises:
+        ConfigError: what Milvus, or such a server, cannot look for.
+    """
     if isinstance(term, Not):
-        return f"(not {milvus(term.term)})"
+        return milvus(term.term, negated=not negated, prefixes=prefixes)
+    if isinstance(term, Both):
+        word = _OPPOSITE[term.word] if negated else term.word
+        sides = (term.left, term.right)
+        left, right = (milvus(side, negated=negated, prefixes=prefixes) for side in sides)
+        return f"({left} {word} {right})"
     if isinstance(term, IsNull):
-        return f"{term.field} is null"
+        is_null, is_not = _NULL_IN_MILVUS.get(term.field, ("row < 0", "row >= 0"))
+        return is_not if negated else is_null
+    if isinstance(term, Like) and not set(term.pattern) & set("%_"):
+        # A server before 2.4 takes an empty pattern for any text.
+        return milvus(Compare(term.field, "==", term.pattern), negated=negated)
     if isinstance(term, Like):
-        return f"{term.field} like {_quoted(term.pattern)}"
-    if isinstance(term, Among):
-        return f"{term.field} in [{', '.join(map(_quoted, term.values))}]"
-    return f"{term.field} {term.sign} {_quoted(term.value)}"
+        found = f"{term.field} like {_quoted(_pattern(term, prefixes))}"
+        found = f"(not ({found}))" if negated else found
+    elif isinstance(term, Among):
+        word = "not in" if negated else "in"
+        found = f"{term.field} {word} [{', '.join(map(_quoted, term.values))}]"
+    else:
+        sign = _OPPOSITE[term.sign] if negated else term.sign
+        found = f"{term.field} {sign} {_quoted(term.value)}"
+    if term.field in _NULL_IN_MILVUS:
+        return f"({_NULL_IN_MILVUS[term.field][1]} and {found})"
+    return found
+
+
+def _pattern(term: Like, prefixes: bool) -> str:
+    """A backslash is an escape there, and a letter here."""
+    front = term.pattern.removesuffix("%")
+    if prefixes and any(sign in front for sign in "%_\\"):
+        raise ConfigError(
+            f"--where: the pattern {term.pattern!r} is no text with % at its end, and this Milvus "
+            "server (before 2.4) can look for no other",
+            hint='write it as `path like "front/%"`, or search an index in files',
+        )
+    return term.pattern.replace("\\", "\\\\")
 
 
 def _chain(term: Both) -> list[Term]:
@@ -152,7 +206,14 @@ def _stored(value: Value) -> Value | bytes:
 def _quoted(value: Value) -> str:
     if isinstance(value, int):
         return str(value)
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(blob_or_text(value), bytes):
+        raise ConfigError(
+            f"--where: {value!r} is no UTF-8, and Milvus keeps no other text",
+            hint="ask by other fields, such as `row`, or search an index in files",
+        )
+    for letter, escape in _ESCAPES.items():
+        value = value.replace(letter, escape)
+    return f'"{value}"'
 
 
 def _glob(pattern: str) -> str:

@@ -56,6 +56,7 @@ _HOMES = {
     "RunComparison": "run",
     "RunReport": "run",
     "SearchReport": "retrieval",
+    "SentReport": "sending",
     "SkippedImage": "base",
     "SplitCount": "checking",
     "StageProfile": "profile",
@@ -180,6 +181,7 @@ if TYPE_CHECKING:
     from cgdcli.reports.run import (
         RunReport as RunReport,
     )
+    from cgdcli.reports.sending import SentReport as SentReport
     from cgdcli.reports.training import EpochReport as EpochReport
     from cgdcli.reports.training import StartReport as StartReport
     from cgdcli.reports.training import StepReport as StepReport

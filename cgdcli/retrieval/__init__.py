@@ -50,7 +50,7 @@ def search_images(
         )
     stored = open_index(index, root)
     blocks = blocks_of(stored, config)
-    among = None if config.where is None else stored.where(config.where)
+    among = None if config.where is None else stored.among(config.where)
     asked, added, taken = (_names(given) for given in (queries, plus, minus))
     if not asked:
         raise DatasetError("there is no query", hint="give a picture, or row:N")

@@ -11,6 +11,7 @@ from cgdcli.config import SearchConfig
 from cgdcli.index.approximate import ApproximateIndex, faiss_path
 from cgdcli.index.rerank import reranked
 from cgdcli.index.store import EmbeddingIndex
+from cgdcli.index.where import RowFilter
 from cgdcli.reports import Hit
 from cgdcli.retrieval.places import display_path
 from cgdcli.retrieval.queries import Query
@@ -24,13 +25,13 @@ class Searched:
     """What is searched, and how.
 
     Attributes:
-        among: rising row numbers that count; None: all.
+        among: the rows that count, as the index says them; None: all.
     """
 
     index: EmbeddingIndex
     config: SearchConfig
     blocks: Blocks | None
-    among: NDArray[np.int64] | None
+    among: NDArray[np.int64] | RowFilter | None
 
 
 @dataclass(frozen=True)

@@ -147,6 +147,6 @@ def _query_file(
 ) -> Query:
     picture = index.picture(own[0]) if own else None
     label = picture.label if picture else None
-    if label is None and path.absolute().parent.name in index.known_labels():
+    if label is None and index.has_label(path.absolute().parent.name):
         label = path.absolute().parent.name
     return Query(name, row, label, str(path), frozenset(own))
