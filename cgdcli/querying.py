@@ -17,6 +17,7 @@ from cgdcli.engines.vectors import AtSize, at_size, vector_engine
 from cgdcli.errors import MismatchError
 from cgdcli.index.store import EmbeddingIndex
 from cgdcli.networks import Model, Network, known_network
+from cgdcli.remote import shown
 from cgdcli.weights.header import read_header
 from cgdcli.weights.sources import find_by_fingerprint
 
@@ -53,7 +54,8 @@ def query_engine(
     dim = index.dim if index.projection is None else index.projection.dim
     if dim != network.embedding_dim:
         raise MismatchError(
-            f"`{index.path}` was made of {dim} columns, the model gives {network.embedding_dim}",
+            f"`{shown(index.path)}` was made of {dim} columns, the model gives "
+            f"{network.embedding_dim}",
             hint="search with the model that made it",
         )
 
@@ -76,11 +78,11 @@ def model_of_index(index: EmbeddingIndex, model: Model, runs: Path = Path("runs"
         if model is None:
             why = "has no .sqlite beside it, so it" if index.header is None else "was converted and"
             raise MismatchError(
-                f"`{index.path}` {why} does not say which model made it",
+                f"`{shown(index.path)}` {why} does not say which model made it",
                 hint="name the model with --model, or ask by row: cgd search row:0 --index ...",
             )
         network = known_network(model)
-        logger.warning("%s does not say which model made it: unchecked", index.path)
+        logger.warning("%s does not say which model made it: unchecked", shown(index.path))
         return network
     wanted = index.header.model["fingerprint"]
     if model is None:
@@ -91,8 +93,8 @@ def model_of_index(index: EmbeddingIndex, model: Model, runs: Path = Path("runs"
         made_by = index.header.model["source"]
         same = f"{made_by} as it was then" if made_by == found.source else made_by
         raise MismatchError(
-            f"the model {found.source} ({found.fingerprint[:12]}) did not make `{index.path}`; "
-            f"that was {same} ({wanted[:12]})",
+            f"the model {found.source} ({found.fingerprint[:12]}) did not make "
+            f"`{shown(index.path)}`; that was {same} ({wanted[:12]})",
             hint="search with the index's own model, or embed the pictures again with this one",
         )
     return network
@@ -114,7 +116,7 @@ def _quantized(index: EmbeddingIndex, model: Model, device: Device) -> Engine | 
         logger.warning(
             "%s is int8, and its queries are computed in fp32, since %s; of a hundred about ten "
             "find another nearest neighbour",
-            index.path,
+            shown(index.path),
             why_not,
         )
         return None
@@ -171,7 +173,7 @@ def _recorded_model(index: EmbeddingIndex, runs: Path) -> str | Path:
         return Path(recorded)  # refused by its fingerprint, with both names
     if found is None:
         raise MismatchError(
-            f"the model that made `{index.path}` is gone: `{recorded}` is not there, and no "
+            f"the model that made `{shown(index.path)}` is gone: `{recorded}` is not there, and no "
             f"checkpoint beside the index or under `{runs}` has its fingerprint "
             f"{described['fingerprint'][:12]}",
             hint="say where it is: --model FILE",

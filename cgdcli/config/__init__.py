@@ -19,6 +19,7 @@ from cgdcli.config.jobs import (
     ProfileConfig,
     TrialConfig,
 )
+from cgdcli.config.milvus import MilvusConfig
 from cgdcli.config.names import (
     DESCRIPTOR_NAMES,
     RECALL_RANKS,
@@ -40,7 +41,6 @@ from cgdcli.config.names import (
     StrideMode,
     Thumbnails,
 )
-from cgdcli.config.milvus import MilvusConfig
 from cgdcli.config.network import CGDConfig, Transform, check_descriptors, pooled_config
 from cgdcli.config.search import (
     ApproximateConfig,

@@ -63,9 +63,9 @@ class EmbeddingIndex:
         """Open `feats.npy`, with its `feats.sqlite` where there is one, and check the pair.
 
         Where the index is in parts, all of them are opened as one: by the name of the whole, by
-        that of any part, or by a pattern (`index.parts`). Of one at an address (s3://bucket/feats.npy)
-        the copy here is opened, brought up to date before; of one in Milvus (`index.milvus`) nothing
-        is copied.
+        that of any part, or by a pattern (`index.parts`). Of one at an address
+        (s3://bucket/feats.npy) the copy here is opened, brought up to date before; of one in Milvus
+        (`index.milvus`) nothing is copied.
 
         Args:
             root: a folder to look for the pictures in first.

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from cgdcli.errors import CheckpointError, ConfigError
+from cgdcli.errors import CheckpointError, ConfigError, IndexFileError
+from cgdcli.index.milvus.address import milvus_address
 from cgdcli.index.records import index_path, sidecar
 from cgdcli.index.remote import fetch_index
 from cgdcli.index.shards import parts_meant
@@ -63,7 +64,14 @@ def find_file(path: Path) -> Path:
 
     Raises:
         CheckpointError: there is none.
+        IndexFileError: it is in Milvus.
     """
+    in_milvus = milvus_address(path)
+    if in_milvus is not None:
+        raise IndexFileError(
+            f"`{in_milvus}` is an index in Milvus, and its files are not here to be looked at",
+            hint="inspect the index that was sent; `--rows` prints the table of the one in Milvus",
+        )
     path = place_of(path)
     if address_of(path) is not None:
         return fetch_index(path)

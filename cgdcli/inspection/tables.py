@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cgdcli.errors import IndexFileError
+from cgdcli.index.milvus.address import milvus_address
 from cgdcli.index.shards import parts_meant
 from cgdcli.index.store import EmbeddingIndex
 from cgdcli.remote import shown
@@ -20,8 +21,8 @@ def index_rows(path: Path | str, *, root: Path | None = None) -> Iterator[dict[s
     Args:
         root: a folder to look for the pictures in first.
     """
-    known = Path(path).suffix in ("", ".npy", ".sqlite") or parts_meant(Path(path)) is not None
-    if not known:
+    named = Path(path).suffix in ("", ".npy", ".sqlite") or parts_meant(Path(path)) is not None
+    if not named and milvus_address(path) is None:
         raise IndexFileError(
             f"`{path}` is not an index, so it has no table of rows",
             hint="name one: cgd inspect feats.npy --rows",

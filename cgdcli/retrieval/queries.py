@@ -22,6 +22,7 @@ from cgdcli.images.incoming import is_elsewhere, kept, received
 from cgdcli.index.store import EmbeddingIndex
 from cgdcli.networks import Model
 from cgdcli.querying import query_engine
+from cgdcli.remote import shown
 from cgdcli.reports import SkippedImage
 from cgdcli.retrieval.places import display_path
 from cgdcli.streaming import embed_files
@@ -132,8 +133,8 @@ def _query_row(index: EmbeddingIndex, number: int) -> Query:
     if number >= len(index):
         rows = f"whose rows are 0 to {len(index) - 1}" if len(index) else "which has no rows"
         raise DatasetError(
-            f"query row:{number} is not in `{index.path}`, {rows}",
-            hint="see the rows with `cgd inspect " + str(index.path) + " --rows`",
+            f"query row:{number} is not in `{shown(index.path)}`, {rows}",
+            hint="see the rows with `cgd inspect " + shown(index.path) + " --rows`",
         )
     picture, file = index.picture(number), index.file(number)
     row = np.asarray(index.rows[number], dtype=np.float32)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cgdcli.config import SearchConfig
 from cgdcli.errors import ConfigError, MismatchError
 from cgdcli.index.store import EmbeddingIndex
+from cgdcli.remote import shown
 from cgdcli.retrieval.queries import Query
 
 Row = NDArray[np.float32]
@@ -32,19 +33,19 @@ def blocks_of(index: EmbeddingIndex, config: SearchConfig) -> Blocks | None:
     if blocks is None and option is not None:
         if header is not None and header.projection is not None:
             raise MismatchError(
-                f"the rows of `{index.path}` went through a projection ({index.vectors}): its "
-                "columns belong to no descriptor",
+                f"the rows of `{shown(index.path)}` went through a projection ({index.vectors}): "
+                "its columns belong to no descriptor",
                 hint=f"leave out {option}, or embed again without --whiten and --dim",
             )
         raise MismatchError(
-            f"`{index.path}` does not record which columns belong to which descriptor",
+            f"`{shown(index.path)}` does not record which columns belong to which descriptor",
             hint=f"leave out {option}, or embed again with a CGD model",
         )
     letters = [letter for letter, _, _ in blocks or ()]
     unknown = [letter for letter, _ in config.branches if letter not in letters]
     if unknown:
         raise MismatchError(
-            f"--branch names `{unknown[0]}`; the branches of `{index.path}` are "
+            f"--branch names `{unknown[0]}`; the branches of `{shown(index.path)}` are "
             f"{', '.join(letters)}",
             hint="name those: --branch " + ",".join(f"{letter}=1" for letter in letters),
         )

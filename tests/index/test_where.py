@@ -1,5 +1,6 @@
 """`--where`: what it means, against Python's own reading of every row; what is refused."""
 
+import re
 import sqlite3
 
 import pytest
@@ -138,14 +139,20 @@ def test_what_is_no_expression_is_said_with_its_place(text, words):
     assert "--where" in caught.value.hint
 
 
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
-numbers = st.integers(-(2**62), 2**62)
+texts = st.text(st.sampled_from('007Bond say"hi%_[x]*?/\\\n'), max_size=6)
+known = st.sampled_from([value for row in ROWS for value in row[1:3] if value])
+numbers = st.integers(-1, 51)
 leaves = st.one_of(
-    st.builds(Compare, st.sampled_from(["label", "path"]), st.sampled_from(["==", "<"]), texts),
+    st.builds(
+        Compare,
+        st.sampled_from(["label", "path"]),
+        st.sampled_from(["==", "!=", "<", ">="]),
+        texts | known,
+    ),
     st.builds(Compare, st.sampled_from(["row", "size"]), st.sampled_from(["!=", ">="]), numbers),
-    st.builds(Among, st.just("label"), st.lists(texts, min_size=1, max_size=3).map(tuple)),
-    st.builds(Like, st.just("path"), texts),
-    st.builds(IsNull, st.sampled_from(["label", "row"])),
+    st.builds(Among, st.just("label"), st.lists(texts | known, min_size=1, max_size=3).map(tuple)),
+    st.builds(Like, st.sampled_from(["label", "path"]), texts | known.map(lambda k: k[:3] + "%")),
+    st.builds(IsNull, st.sampled_from(["label", "path", "row", "size"])),
 )
 terms = st.recursive(
     leaves,
@@ -156,8 +163,65 @@ terms = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@pytest.fixture(scope="module")
+def sent():
+    """A picture without size beside the others; and the fields that are sent of all."""
+    database = sqlite3.connect(":memory:")
+    database.execute("CREATE TABLE pictures (row, path, label, size)")
+    every = [*ROWS, (5, "back/sizeless", "007", None)]
+    database.executemany("INSERT INTO pictures VALUES (?, ?, ?, ?)", every)
+    database.execute(
+        "CREATE TABLE sent AS SELECT row, path, coalesce(label, '') AS label, "
+        "label NOT NULL AS labelled, coalesce(size, -1) AS size FROM pictures"
+    )
+    database.execute("PRAGMA case_sensitive_like = ON")
+    yield database
+    database.close()
+
+
+def read_as_milvus_does(table, text):
+    """Rows of a filter expression, by SQLite over the fields that are sent."""
+    values = [re.sub(r"\\(.)", lambda m: {"n": "\n", "r": "\r"}.get(m[1], m[1]), found[1:-1])
+              for found in re.findall(QUOTED, text)]  # fmt: skip
+    condition = re.sub(QUOTED, "?", text).replace("[", "(").replace("]", ")")
+    condition = condition.replace("like ?", "like ? ESCAPE '\\'")
+    found = table.execute(f"SELECT row FROM sent WHERE {condition} ORDER BY row", values)
+    return [row for (row,) in found]
+
+
+QUOTED = r'"(?:[^"\\]|\\.)*"'
+
+
+@settings(max_examples=300, deadline=None)
 @given(terms)
-def test_what_goes_to_milvus_is_read_as_the_same(term):
-    """Its language contains ours, so that our own reader can judge what is written."""
-    assert parse(milvus(term)) == term
+def test_what_goes_to_milvus_means_the_same(sent, term):
+    condition, values = sql(term)
+    found = sent.execute(f"SELECT row FROM pictures WHERE {condition} ORDER BY row", values)
+    assert read_as_milvus_does(sent, milvus(term)) == [row for (row,) in found]
+
+
+def test_not_goes_down_to_the_comparisons():
+    """A server before 2.4 takes `not` before parentheses and `like` alone."""
+    term = parse('not (label == "a" and not row < 3 or path like "b%")')
+    assert milvus(term) == (
+        '(((labelled == true and label != "a") or row < 3) and (not (path like "b%")))'
+    )
+
+
+@pytest.mark.parametrize("pattern", ["%.jpg", "a_b%", "a%b", "a\\\\b%", "%%"])
+def test_patterns_that_a_server_before_2_4_reads_otherwise(pattern):
+    """There `_` is a letter, in silence."""
+    with pytest.raises(ConfigError, match=r"before 2\.4"):
+        milvus(parse(f'path like "{pattern}"'), prefixes=True)
+    assert milvus(parse('path like "front/%"'), prefixes=True) == 'path like "front/%"'
+
+
+def test_what_is_no_utf8():
+    database = sqlite3.connect(":memory:")
+    database.execute("CREATE TABLE pictures (row, path)")
+    database.execute("INSERT INTO pictures VALUES (0, ?), (1, 'a')", (b"\xff",))
+    assert rows(database, 'path == "\udcff"') == [0]
+    assert rows(database, 'path in ["\udcff", "a"]') == [0, 1]
+    assert rows(database, 'path like "\udcff%"') == []
+    with pytest.raises(ConfigError, match="no UTF-8"):
+        milvus(parse('path == "\udcff"'))

@@ -161,9 +161,7 @@ def _shown(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def write_about(
-    server: MilvusServer, rows: str, about: About, blobs: dict[str, bytes]
-) -> None:
+def write_about(server: MilvusServer, rows: str, about: About, blobs: dict[str, bytes]) -> None:
     """Say what the rows of a collection are, `blobs` by name beside it."""
     roots = {number: text_of(root_text(root)) for number, root in about.roots.items()}
     said = {
@@ -264,6 +262,8 @@ def load(server: MilvusServer, rows: str) -> None:
     for name in (rows, about_name(rows)):
         while "Loaded" not in str(server.ask("get_load_state", name)["state"]):
             if time.monotonic() > deadline:
-                raise server.failed(f"`{name}` is not loaded after {server.config.load_seconds:g} s")
+                raise server.failed(
+                    f"`{name}` is not loaded after {server.config.load_seconds:g} s"
+                )
             server.ask("load_collection", name, _async=True)
             time.sleep(0.1)

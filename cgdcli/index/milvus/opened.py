@@ -54,7 +54,9 @@ class MilvusIndex(EmbeddingIndex):
     server: MilvusServer | None = field(default=None, repr=False)
     about: About | None = field(default=None, repr=False)
     collection: str = ""
-    _pictures: OrderedDict[int, Picture] = field(default_factory=OrderedDict, repr=False)
+    _pictures: OrderedDict[int, Picture] = field(
+        default_factory=OrderedDict, repr=False, init=False
+    )
 
     @classmethod
     def open_at(
@@ -155,9 +157,7 @@ class MilvusIndex(EmbeddingIndex):
     def where(self, expression: str, first_row: int = 0) -> NDArray[np.int64]:
         """Rising numbers of the rows of which an expression is true."""
         condition = self.among(expression).condition
-        found = [
-            int(record["row"]) for page in self._pages(["row"], condition) for record in page
-        ]
+        found = [int(record["row"]) for page in self._pages(["row"], condition) for record in page]
         return np.array(found, dtype=np.int64)
 
     def picture(self, row: int) -> Picture | None:
@@ -171,6 +171,7 @@ class MilvusIndex(EmbeddingIndex):
         """Every row's picture, in order."""
         for page in self._pages(FACTS):
             for record in page:
+                self._remember(record)
                 yield int(record["row"]), picture_of(record, self._about.roots)
 
     def labels(self) -> list[str | None]:

@@ -93,8 +93,14 @@ class MilvusServer:
 
     def count(self, collection: str) -> int:
         """Rows there, what was just written included."""
-        options = {"output_fields": ["count(*)"], "consistency_level": "Strong"}
-        return int(self.ask("query", collection, filter="", **options)[0]["count(*)"])
+        found = self.ask(
+            "query",
+            collection,
+            filter="",
+            output_fields=["count(*)"],
+            consistency_level="Strong",
+        )
+        return int(found[0]["count(*)"])
 
     def has(self, collection: str) -> bool:
         """Whether a collection, or an alias, of that name is there."""
@@ -170,6 +176,11 @@ def _check_folder(address: MilvusAddress, folder: Path) -> None:
         raise MismatchError(
             f"`{folder}` is a file; Milvus Lite since version 3 keeps a folder",
             hint="choose another name, or remove it yourself",
+        )
+    if folder.exists() and any(folder.iterdir()) and not (folder / "LOCK").exists():
+        raise MismatchError(
+            f"`{folder}` is a folder, and not one of Milvus Lite's",
+            hint="choose another name for the embedded form, such as gallery.db",
         )
     parent = Path(address.uri).parent
     if not parent.is_dir():
