@@ -103,7 +103,9 @@ def _create(server: MilvusServer, name: str, schema: Any, index_type: str, looke
     if looked_up and not server.embedded:  # there a scan is as fast
         kind = "Trie" if server.version < (2, 4) else "INVERTED"
         params.add_index(looked_up, index_type=kind)
-    server.ask("create_collection", name, schema=schema, index_params=params)
+    # Each by itself: together the client polls every half a second for what is there at once.
+    server.ask("create_collection", name, schema=schema)
+    server.ask("create_index", name, params, sync=False)
 
 
 def record(row: int, picture: Picture, root: int, vector: Any) -> dict[str, Any]:
@@ -258,7 +260,7 @@ def load(server: MilvusServer, rows: str) -> None:
     Raises:
         CGDError: they are not by `load_seconds`.
     """
-    deadline = time.monotonic() + server.config.load_seconds
+    deadline, pause = time.monotonic() + server.config.load_seconds, 0.01
     for name in (rows, about_name(rows)):
         while "Loaded" not in str(server.ask("get_load_state", name)["state"]):
             if time.monotonic() > deadline:
@@ -266,4 +268,5 @@ def load(server: MilvusServer, rows: str) -> None:
                     f"`{name}` is not loaded after {server.config.load_seconds:g} s"
                 )
             server.ask("load_collection", name, _async=True)
-            time.sleep(0.1)
+            time.sleep(pause)
+            pause = min(2 * pause, 1.0)

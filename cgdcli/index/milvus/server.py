@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import threading
+import time
 import weakref
 from pathlib import Path
 from typing import Any, Self
@@ -19,8 +20,8 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 EXTRA = "pip install 'cgdcli[milvus]'"
-_NO_COLLECTION = 100  # of Milvus's own error codes
-_LOOKED_FOR = ("not found", "not exist", "can't find")
+_NO_COLLECTION, _CONNECT_FAILED = 100, 2  # of Milvus, and of its client
+_LOOKED_FOR = ("collection not found", "not exist", "find collection")
 # Embedded databases that this process serves, and how many connections use each.
 _serving: dict[str, int] = {}
 _serving_lock = threading.Lock()
@@ -39,14 +40,15 @@ class MilvusServer:
     """
 
     def __init__(self, address: MilvusAddress, config: MilvusConfig, client: Any) -> None:
-        self.address, self.config, self._client = address, config, client
+        self.address, self.config = address, config
+        self._clients = [client]  # the one in use
+        self._finish = weakref.finalize(self, _let_go, self._clients, address)
         self.failure: type[CGDError] = IndexFileError
         self.left = "check that it runs and can be reached; the same command goes on"
         said = str(self.ask("get_server_version", seconds=config.connect_seconds))
         self.embedded = said.startswith("milvus_lite")
         numbers = re.search(r"(\d+)\.(\d+)", said)
         self.version = (int(numbers[1]), int(numbers[2])) if numbers else (2, 3)
-        self._finish = weakref.finalize(self, _let_go, client, address)
 
     @property
     def prefixes(self) -> bool:
@@ -54,27 +56,44 @@ class MilvusServer:
         return not self.embedded and self.version < (2, 4)
 
     def ask(self, method: str, *given: Any, seconds: float | None = None, **options: Any) -> Any:
-        """Call the client.
+        """Call the client, again while the server is away: what is asked may be asked twice.
 
         Raises:
             CollectionGoneError: there is no such collection.
             CGDError: of the kind `failure`: no answer in time, or a refusal.
         """
-        import grpc
-        from pymilvus import MilvusException
+        deadline = time.monotonic() + (seconds or self.config.request_seconds)
+        pause = 0.1
+        while True:
+            left = max(deadline - time.monotonic(), 0.1)
+            try:
+                return getattr(self._clients[0], method)(*given, timeout=left, **options)
+            except failures() as error:
+                if not _is_away(error) or time.monotonic() + pause > deadline:
+                    raise self._worded(error) from error
+            time.sleep(pause)
+            pause = min(2 * pause, 2.0)
+            self._reconnect()
 
-        wait = seconds or self.config.request_seconds
-        try:
-            return getattr(self._client, method)(*given, timeout=wait, **options)
-        except MilvusException as error:
-            if error.code == _NO_COLLECTION or any(w in error.message for w in _LOOKED_FOR):
-                raise CollectionGoneError(
-                    f"`{self.address}`: {_first_line(error.message)}",
-                    hint="it was removed, or replaced by a newer one: give the command again",
-                ) from error
-            raise self.failed(_first_line(error.message)) from error
-        except grpc.RpcError as error:
-            raise self.failed(_first_line(_details(error))) from error
+    def _worded(self, error: Exception) -> CGDError:
+        message = _message(error)
+        code = getattr(error, "code", None)
+        if code == _NO_COLLECTION or any(words in message for words in _LOOKED_FOR):
+            return CollectionGoneError(
+                f"`{self.address}`: {message}",
+                hint="it was removed, or replaced by a newer one: give the command again",
+            )
+        return self.failed(message)
+
+    def _reconnect(self) -> None:
+        """The client's own attempt gives up at once, and leaves it without a channel."""
+        if self.address.file is not None:
+            return
+        with contextlib.suppress(*failures()):
+            client = _client(self.address, self.config.connect_seconds)
+            with contextlib.suppress(Exception):
+                self._clients[0].close()
+            self._clients[0] = client
 
     def failed(self, why: str) -> CGDError:
         """The error to raise of what went wrong."""
@@ -135,29 +154,44 @@ def open_server(address: MilvusAddress, config: MilvusConfig | None = None) -> M
         OutputError: the folder for the embedded form is not there.
     """
     config = config or MilvusConfig()
-    client_of, failures = _client_class(address)
-    options: dict[str, Any] = {"timeout": config.connect_seconds}
-    if address.file is None:
-        options["token"] = os.environ.get("MILVUS_TOKEN", "")
-        options["db_name"] = os.environ.get("MILVUS_DB_NAME", "")
-    else:
+    _check_installed(address)
+    if address.file is not None:
         _check_folder(address, address.file)
         with _serving_lock:
             _serving[address.uri] = _serving.get(address.uri, 0) + 1
     try:
-        return MilvusServer(address, config, client_of(address.uri, **options))
+        client = _client(address, config.connect_seconds)
     except BaseException as error:
         if address.file is not None:
             _stop_serving(address.uri)
-        if isinstance(error, failures):
+        if isinstance(error, failures()):
             raise _unreachable(address, error) from error
         raise
+    return MilvusServer(address, config, client)
 
 
-def _client_class(address: MilvusAddress) -> tuple[Any, tuple[type[Exception], ...]]:
+def failures() -> tuple[type[Exception], ...]:
+    """What the client raises."""
+    import grpc
+    from pymilvus import MilvusException
+
+    return MilvusException, grpc.RpcError
+
+
+def _client(address: MilvusAddress, seconds: float) -> Any:
+    from pymilvus import MilvusClient
+
+    options: dict[str, Any] = {}
+    if address.file is None:
+        options["token"] = os.environ.get("MILVUS_TOKEN", "")
+        options["db_name"] = os.environ.get("MILVUS_DB_NAME", "")
+    # Not shared: a shared one outlives its server, and is no use once that has restarted.
+    return MilvusClient(address.uri, timeout=seconds, dedicated=True, **options)
+
+
+def _check_installed(address: MilvusAddress) -> None:
     try:
-        import grpc
-        from pymilvus import MilvusClient, MilvusException
+        import pymilvus  # noqa: F401
 
         if address.file is not None:
             import milvus_lite  # noqa: F401
@@ -168,7 +202,6 @@ def _client_class(address: MilvusAddress) -> tuple[Any, tuple[type[Exception], .
     # Both print each failed call with its traceback; what is to be said is in the error.
     for name in ("pymilvus", "milvus_lite"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    return MilvusClient, (MilvusException, grpc.RpcError)
 
 
 def _check_folder(address: MilvusAddress, folder: Path) -> None:
@@ -199,7 +232,7 @@ def _unreachable(address: MilvusAddress, error: Exception) -> CGDError:
                 f"--data-dir {address.file} --host 127.0.0.1 --port 19530",
             )
         return IndexFileError(
-            f"`{address}` cannot be opened by Milvus Lite: {_first_line(str(error))}",
+            f"`{address}` cannot be opened by Milvus Lite: {_message(error)}",
             hint="check the permissions and the space there; an older Milvus Lite's is not read",
         )
     why = str(error).lower()
@@ -226,9 +259,9 @@ def _is_locked(folder: Path) -> bool:
     return False
 
 
-def _let_go(client: Any, address: MilvusAddress) -> None:
+def _let_go(clients: list[Any], address: MilvusAddress) -> None:
     with contextlib.suppress(Exception):  # a broken connection is closed as well as it can be
-        client.close()
+        clients[0].close()
     if address.file is not None:
         _stop_serving(address.uri)
 
@@ -243,12 +276,16 @@ def _stop_serving(folder: str) -> None:
             server_manager_instance.release_server(folder)
 
 
-def _details(error: Exception) -> str:
+def _is_away(error: Exception) -> bool:
+    """Whether the server could not be reached, and may be soon."""
+    code = getattr(error, "code", None)
+    code = code() if callable(code) else code
+    return code == _CONNECT_FAILED or "UNAVAILABLE" in f"{code} {_message(error)}"
+
+
+def _message(error: Exception) -> str:
+    """In a line, without the state of the channel, which names the machine's sockets."""
     details = getattr(error, "details", None)
-    return str(details() if callable(details) else error) or type(error).__name__
-
-
-def _first_line(text: str) -> str:
-    """Without the state of the channel that the client adds, which names the machine's sockets."""
-    line = (text.strip().splitlines() or [""])[0]
+    text = getattr(error, "message", None) or (details() if callable(details) else str(error))
+    line = (str(text).strip().splitlines() or [type(error).__name__])[0]
     return re.split(r", (?:channel_state|debug)=", line)[0][:300]

@@ -225,7 +225,7 @@ def test_vectors_of_another_dimension(lite_server, tmp_path):
         server.ask("drop_collection", rows)
         foreign(server, rows, dim=4)
         server.ask("create_alias", rows, "swapped")
-        params = server._client.prepare_index_params()
+        params = server._clients[0].prepare_index_params()
         params.add_index("vector", index_type="FLAT", metric_type="IP")
         server.ask("create_index", rows, params)
     with pytest.raises(MismatchError, match="8 columns, its vectors have 4") as caught:
