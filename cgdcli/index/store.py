@@ -138,6 +138,16 @@ class EmbeddingIndex:
         return int(self.rows.shape[1])
 
     @property
+    def proposed_by(self) -> str | None:
+        """What says which rows are looked at, where that is not all of them by itself."""
+        return None
+
+    def state(self) -> tuple[object, ...]:
+        """Another one once it has been renewed: other files have been renamed into its place."""
+        facts = [p.stat() if p.exists() else None for p in (self.path, sidecar(self.path))]
+        return tuple(f and (f.st_ino, f.st_size, f.st_mtime_ns) for f in facts)
+
+    @property
     def vectors(self) -> VectorConfig:
         """Of what views its rows were made, and what became of them.
 

@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgdcli.config import SearchConfig
+from cgdcli.errors import ConfigError
 from cgdcli.index.approximate import ApproximateIndex, faiss_path
 from cgdcli.index.rerank import reranked
 from cgdcli.index.store import EmbeddingIndex
 from cgdcli.index.where import RowFilter
+from cgdcli.remote import shown
 from cgdcli.reports import Hit
 from cgdcli.retrieval.places import display_path
 from cgdcli.retrieval.queries import Query
@@ -64,8 +66,15 @@ def _nearest(
     """By the approximate index where there is one that is worth it; what it lacks, by every row."""
     index, config, among = searched.index, searched.config, searched.among
     k = config.rerank.top if config.rerank else config.k
-    quick = None if config.exact else ApproximateIndex.beside(index)
-    if quick is None or not quick.is_worth_it(k, among):
+    if config.exact and index.proposed_by not in (None, "FLAT"):
+        raise ConfigError(
+            f"--exact: rows of `{shown(index.path)}` are found by its {index.proposed_by} graph",
+            hint="leave it out, or search the index in files that was sent there",
+        )
+    quick = None
+    if not config.exact and index.proposed_by is None and not isinstance(among, RowFilter):
+        quick = ApproximateIndex.beside(index)
+    if quick is None or isinstance(among, RowFilter) or not quick.is_worth_it(k, among):
         return index.search(rows, k, exclude=exclude, among=among, config=config.scan)
     logger.info(
         "`%s` proposes what is looked at (it finds %.1f %% of the ten nearest); --exact looks at "

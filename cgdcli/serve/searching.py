@@ -205,16 +205,18 @@ class Searching:
         sizes = engine.sizes if isinstance(engine, VectorEngine) else own
         exact = index.header is None or index.header.exact_decode
         self._at_least = None if exact else enough_to_resize(max(sizes))
-        self._sizes, self._files, self._seen = sizes, files, seen
+        self._sizes, self._files = sizes, files
+        self._seen = (*seen, *index.state())
         self.index, self.engine, self.facts = index, engine, facts
 
     def _reopen_if_renewed(self) -> None:
         """Search what is there now; what was there before stays where that cannot be opened."""
-        seen = _state(self._files)
-        if seen == self._seen:
-            return
-        self._seen, old = seen, self.index
+        old = self.index
         try:
+            seen = (*_state(self._files), *old.state())
+            if seen == self._seen:
+                return
+            self._seen = seen
             self._open()
         except Exception as error:  # whatever it is, those that wait are answered
             words = error.what if isinstance(error, CGDError) else error
@@ -275,7 +277,7 @@ class Searching:
 
     def _search(self, config: SearchConfig, alike: Sequence[tuple[Asked, Query]]) -> None:
         try:
-            among = None if config.where is None else self.index.where(config.where)
+            among = None if config.where is None else self.index.among(config.where)
             searched = Searched(self.index, config, blocks_of(self.index, config), among)
             found = list(hits_of([query for _, query in alike], searched))
         except Exception as error:

@@ -96,6 +96,15 @@ class MilvusIndex(EmbeddingIndex):
         """Let go of the connection."""
         self._server.close()
 
+    @property
+    def proposed_by(self) -> str:
+        """The kind of index that Milvus has of the vectors; FLAT looks at all of them."""
+        return self._about.index_type
+
+    def state(self) -> tuple[object, ...]:
+        """Another one once another generation has taken its place."""
+        return (self._server.behind(self._server.address.collection),)
+
     @functools.cached_property
     def projection(self) -> Projection | None:
         """What a network's rows go through to be rows of this index; None: nothing."""

@@ -37,13 +37,7 @@ class MilvusRows(PartedRows):
         Raises:
             MismatchError: they are too many.
         """
-        size = 4 * self.size
-        if size > MOST_BYTES:
-            raise MismatchError(
-                f"this wants every row of `{self.server.address}` on this machine: {len(self)} "
-                f"rows are {size / 1e9:.1f} GB, at most {MOST_BYTES / 1e9:.1f} GB are fetched",
-                hint="give the index in files that was sent there, or ask by search",
-            )
+        self._check_fits(len(self))
         whole = np.empty(self.shape, np.float32)
         for start, stop in self._pages(len(self)):
             whole[start:stop] = self._fetched(np.arange(start, stop))
@@ -67,9 +61,11 @@ class MilvusRows(PartedRows):
         """Rows by number, float32 (B, D), in the order of `numbers`.
 
         Raises:
+            MismatchError: they are too many.
             IndexError: there is no such row.
             IndexFileError: the server has lost one.
         """
+        self._check_fits(len(numbers))
         numbers = np.where(numbers < 0, numbers + len(self), numbers)
         if numbers.size and (numbers.min() < 0 or numbers.max() >= len(self)):
             raise IndexError(f"rows {numbers.min()} to {numbers.max()} of {len(self)}")
@@ -87,6 +83,15 @@ class MilvusRows(PartedRows):
         self._kept[row] = np.asarray(vector, np.float32)
         if len(self._kept) * 4 * self.shape[1] > _KEPT_BYTES:
             self._kept.popitem(last=False)
+
+    def _check_fits(self, rows: int) -> None:
+        size = 4 * rows * self.shape[1]
+        if size > MOST_BYTES:
+            raise MismatchError(
+                f"this wants {rows} rows of `{self.server.address}` on this machine: they are "
+                f"{size / 1e9:.1f} GB, at most {MOST_BYTES / 1e9:.1f} GB are fetched",
+                hint="give the index in files that was sent there, or ask by search",
+            )
 
     def _pages(self, rows: int) -> Iterator[tuple[int, int]]:
         step = max(1, _BYTES_AT_ONCE // (4 * self.shape[1]))

@@ -65,6 +65,8 @@ def test_all_rows_are_fetched_only_where_they_fit(both, monkeypatch):
     assert np.array_equal(np.concatenate(fresh.parts), rows)
     assert np.array_equal(np.array(list(fresh)), rows)
     large = milvus_rows.MilvusRows(there.rows.server, there.collection, 10**8, 512)
-    with pytest.raises(MismatchError, match=r"100000000 rows are 204\.8 GB") as caught:
+    with pytest.raises(MismatchError, match=r"100000000 rows of .* they are 204\.8 GB") as caught:
         large.parts  # noqa: B018
     assert caught.value.exit_code == 4
+    with pytest.raises(MismatchError, match="1000000 rows of"):
+        large.gathered(np.arange(10**6))
