@@ -67,6 +67,8 @@ def answers(index, folder):
         "picture": [index.picture(row) for row in range(len(index))],
         "labels": index.labels(),
         "known": index.known_labels(),
+        "has": [index.has_label(label) for label in ("a", "nobody")],
+        "roots": index.roots(),
         "files": [index.file(row) for row in range(len(index))],
         "by place": [index.find_rows(file, "0" * 64) for file in files],
         "by content": index.find_rows(Path("elsewhere.jpg"), f"{1:064x}"),

@@ -152,6 +152,24 @@ def test_rows_alone_are_an_index_without_names(file):
     assert index.skipped() == [] and index.find_rows(Path("a.jpg"), "0") == ([], False)
 
 
+def test_what_rows_and_files_say_of_themselves(file, tmp_path):
+    build(file, root="/data", labels=["x", None, "y", "", os.fsdecode(b"\xff")])
+    with EmbeddingIndex.open(file) as index:
+        for label in ("x", "", os.fsdecode(b"\xff")):
+            assert index.has_label(label)
+        assert not index.has_label("z") and index.roots() == [Path("/data")]
+        assert index.among("row < 2").tolist() == [0, 1] and index.proposed_by is None
+        state = index.state()
+        assert state == index.state()
+        build(file, seed=1)
+        assert index.state() != state
+        file.unlink()
+        assert index.state()[0] is None
+    np.save(tmp_path / "alone.npy", unit(2))
+    alone = EmbeddingIndex.open(tmp_path / "alone.npy")
+    assert not alone.has_label("x") and alone.roots() == []
+
+
 # Pairs
 
 

@@ -243,8 +243,8 @@ def _unreachable(address: MilvusAddress, error: Exception) -> CGDError:
         )
     return IndexFileError(
         f"no Milvus server answers at `{address}`",
-        hint="check that it runs, the port (19530 unless told) and the network; nothing is lost, "
-        "and the same command goes on",
+        hint="check that it runs, the port (19530 unless told) and the network, and give the same "
+        "command again: nothing is lost",
     )
 
 

@@ -69,15 +69,22 @@ def free_port():
         return taken.getsockname()[1]
 
 
-class LiteServer:
-    """`milvus-lite server` on loopback alone: unless told it listens on every interface."""
+class Server:
+    """One that runs on loopback."""
 
-    def __init__(self, folder):
-        self.folder, self.port = folder, free_port()
-        self.process = None
+    def __init__(self, port):
+        self.port = port
 
     def address(self, collection="gallery"):
         return f"http://127.0.0.1:{self.port}/{collection}"
+
+
+class LiteServer(Server):
+    """`milvus-lite server` on loopback alone: unless told it listens on every interface."""
+
+    def __init__(self, folder):
+        super().__init__(free_port())
+        self.folder, self.process = folder, None
 
     def start(self, wait=True):
         self.process = subprocess.Popen(

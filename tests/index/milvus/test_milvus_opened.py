@@ -1,5 +1,6 @@
 """An index in Milvus answers what the same index in files answers; both forms, by one client."""
 
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -111,12 +112,26 @@ def test_where(pair, expression):
     here, there = pair
     expression = f"row != {NO_UTF8} and ({expression})"
     rows = here.where(expression)
-    assert np.array_equal(there.where(expression), rows)
+    with refused_by_servers_before_2_4(there):
+        assert np.array_equal(there.where(expression), rows)
+        found_by_expression(here, there, expression, rows)
+
+
+def found_by_expression(here, there, expression, rows):
     a = here.search(here.rows[:5], 10, among=here.among(expression))
     b = there.search(here.rows[:5], 10, among=there.among(expression))
     count = a[1].shape[1]
     assert np.array_equal(b[1][:, :count], a[1]) and (b[1][:, count:] == -1).all()
     assert np.array_equal(there.search(here.rows[:5], 10, among=rows)[1], b[1])
+
+
+@contextlib.contextmanager
+def refused_by_servers_before_2_4(there):
+    """They look for no text but by its beginning."""
+    try:
+        yield
+    except ConfigError as error:
+        assert there.server.prefixes and "before 2.4" in error.what
 
 
 texts = st.sampled_from(["007", "002", 'say "hi"\\', "", "front/a.jpg", "d1/", "漢", "a\nb", "\\"])
@@ -151,8 +166,9 @@ expressions = st.recursive(
 @given(expression=expressions)
 def test_milvus_reads_every_expression_as_the_table_does(pair, expression):
     here, there = pair
-    a, b = (set(index.where(expression).tolist()) - {NO_UTF8} for index in (here, there))
-    assert a == b, expression
+    with refused_by_servers_before_2_4(there):
+        a, b = (set(index.where(expression).tolist()) - {NO_UTF8} for index in (here, there))
+        assert a == b, expression
 
 
 def test_reweighted_reranked_and_explained(pair):
@@ -173,6 +189,42 @@ def test_evaluate_works_as_long_as_all_rows_fit(pair, monkeypatch):
     assert dataclasses.replace(evaluate(index=there), what="") == dataclasses.replace(
         evaluate(index=here), what=""
     )
+
+
+def test_exact_is_refused_where_a_graph_decides(pair, monkeypatch):
+    _, there = pair
+    exact = SearchConfig(k=3, exact=True)
+    if there.proposed_by == "FLAT":
+        assert search_images("row:1", there, exact).results[0].hits
+    monkeypatch.setattr(there, "about", dataclasses.replace(there.about, index_type="HNSW"))
+    with pytest.raises(ConfigError, match="found by its HNSW graph"):
+        search_images("row:1", there, exact)
+
+
+def test_an_approximate_index_of_the_files_is_not_asked(tmp_path, monkeypatch):
+    """It lies beside gallery.db where that is beside gallery.npy, and knows the same rows."""
+    from cgdcli.retrieval import hits
+
+    file = build(tmp_path / "gallery.npy")
+    send_to_milvus(file, tmp_path / "gallery.db")
+    asked = []
+    monkeypatch.setattr(hits.ApproximateIndex, "beside", lambda index: asked.append(index.path))
+    for index in (tmp_path / "gallery.db", file):
+        search_images("row:1", index)
+    assert asked == [file]
+
+
+def test_who_serves_it_sees_a_newer_generation(lite_server, tmp_path):
+    """As `cgd serve` does, before each answer."""
+    address, file = lite_server.address("renewed"), tmp_path / "feats.npy"
+    send_to_milvus(build(file, 30), address)
+    with EmbeddingIndex.open(address) as index:
+        state = index.state()
+        assert index.state() == state
+        send_to_milvus(build(file, 31), address)
+        assert index.state() != state
+        with EmbeddingIndex.open(address) as newer:
+            assert newer.state() == index.state() and len(newer) == 31
 
 
 # What is not whole, not ours, not there

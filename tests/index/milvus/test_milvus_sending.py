@@ -1,5 +1,6 @@
 """An index goes to Milvus whole, however often it is stopped; readers never see a half."""
 
+import os
 import random
 import signal
 import subprocess
@@ -72,7 +73,9 @@ def test_sent_once(file, address):
     report = send_to_milvus(file, address, config=SMALL, on_progress=lambda *a: seen.append(a))
     assert seen[0] == (10, ROWS, 0) and seen[-1] == (ROWS, ROWS, 0) and len(seen) == 30
     assert (report.sent, report.continued, report.rows) == (ROWS, 0, ROWS)
-    assert (report.recall, report.sampled, report.index_type) == (1.0, 32, "FLAT")
+    assert (report.recall, report.sampled) == (1.0, 32)
+    whole = "CGD_TESTS_MILVUS" in os.environ and address.startswith("http")
+    assert report.index_type == ("HNSW" if whole else "FLAT")
     assert report.address == address and not report.replaced
     again = send_to_milvus(file, address)
     assert (again.sent, again.recall, again.rows) == (0, None, ROWS)
