@@ -23,6 +23,7 @@ from cgdcli.index.approximating import (
 )
 from cgdcli.index.records import blob_or_text
 from cgdcli.index.store import EmbeddingIndex, open_index
+from cgdcli.remote import shown
 from cgdcli.reports import ApproximateReport
 
 logger = logging.getLogger("cgdcli")
@@ -49,6 +50,11 @@ def index_approximately(
     """
     config, stored = config or ApproximateConfig(), open_index(index)
     started = time.monotonic()
+    if stored.proposed_by is not None:
+        raise ConfigError(
+            f"`{shown(stored.path)}` is in Milvus, which has an index of its own",
+            hint="give the index in files that was sent there",
+        )
     if not len(stored):
         raise ConfigError(f"`{stored.path}` has no rows", hint="embed pictures first")
     target, facts_file = faiss_path(stored.path), facts_path(stored.path)

@@ -73,8 +73,9 @@ def test_options_that_would_do_nothing(cgd, in_toy, tmp_path):
     assert not (tmp_path / "gallery.db").exists()
 
 
-def test_what_is_wrong_is_said(cgd, in_toy, tmp_path):
+def test_what_is_wrong_is_said(cgd, in_toy, gallery, tmp_path):
     check_failure(cgd("index", "feats.npy", "--to", "elsewhere"), 2, "`elsewhere` is no address")
+    check_failure(cgd("index", gallery), 2, f"`{gallery}` is in Milvus")
     check_failure(cgd("index", "none.npy", "--to", tmp_path / "a.db"), 1, "none.npy")
     away = "http://127.0.0.1:1/gallery"
     check_failure(

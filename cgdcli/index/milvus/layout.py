@@ -125,8 +125,8 @@ def record(row: int, picture: Picture, root: int, vector: Any) -> dict[str, Any]
             )
     return {
         "row": row,
-        "path": _shown(path),
-        "label": _shown(label),
+        "path": shown_text(path),
+        "label": shown_text(label),
         "labelled": picture.label is not None,
         "root": root,
         "size": NO_SIZE if picture.size is None else picture.size,
@@ -158,7 +158,7 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def _shown(text: str) -> str:
+def shown_text(text: str) -> str:
     """What of it can be looked for: of a name that is no UTF-8 the rest."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
@@ -182,8 +182,14 @@ def write_about(server: MilvusServer, rows: str, about: About, blobs: dict[str, 
             facts = {"name": name, "data": piece, "digest": hashlib.sha256(data).hexdigest()}
             numbers = {"number": len(records), "place": place, "pieces": len(starts)}
             records.append(facts | numbers | {VECTOR: np.array([1, 0], np.float32)})
+    name = about_name(rows)
+    if server.count(name):  # of a run that was stopped
+        server.ask("delete", name, filter="number >= 0")
     for first in range(0, len(records), _PIECES_AT_ONCE):
-        server.ask("upsert", about_name(rows), records[first : first + _PIECES_AT_ONCE])
+        server.ask("upsert", name, records[first : first + _PIECES_AT_ONCE])
+    # Until it counts all it might not show them to who asks next without insisting.
+    if server.count(name) != len(records):
+        raise server.failed(f"not all of what is said of the rows arrived in `{name}`")
 
 
 def read_blob(server: MilvusServer, rows: str, name: str) -> bytes | None:
@@ -252,6 +258,24 @@ def dim_of(server: MilvusServer, rows: str) -> int:
     fields = server.ask("describe_collection", rows)["fields"]
     sizes = [int(f.get("params", {}).get("dim", 0)) for f in fields if f["name"] == VECTOR]
     return sizes[0] if sizes else 0
+
+
+def flush(server: MilvusServer, rows: str) -> None:
+    """Have both collections written out.
+
+    Raises:
+        CGDError: they are not by `load_seconds`, or the server is away.
+    """
+    deadline = time.monotonic() + server.config.load_seconds
+    for name in (rows, about_name(rows)):
+        while True:
+            try:
+                server.ask("flush", name)
+                break
+            except server.failure:
+                server.has(name)  # whether it is busy, or away
+                if time.monotonic() > deadline:
+                    raise
 
 
 def load(server: MilvusServer, rows: str) -> None:

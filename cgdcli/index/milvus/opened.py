@@ -28,6 +28,7 @@ from cgdcli.index.milvus.layout import (
     read_about,
     read_blob,
     rows_name,
+    shown_text,
 )
 from cgdcli.index.milvus.rows import MilvusRows
 from cgdcli.index.milvus.server import CollectionGoneError, MilvusServer, open_server
@@ -193,11 +194,15 @@ class MilvusIndex(EmbeddingIndex):
 
     def has_label(self, label: str) -> bool:
         """Whether a row has it."""
-        condition = milvus(Compare("label", "==", label))
+        known = shown_text(label)
         found = self._server.ask(
-            "query", self.collection, filter=condition, output_fields=["row"], limit=1
+            "query",
+            self.collection,
+            filter=milvus(Compare("label", "==", known)),
+            output_fields=FACTS,
+            limit=1_000 if "\ufffd" in known else 1,  # several labels are shown so
         )
-        return len(found) > 0
+        return any(picture_of(record, self._about.roots).label == label for record in found)
 
     def skipped(self) -> list[tuple[str, str]]:
         """Pictures that could not be read when the index was made: path and reason."""
@@ -231,9 +236,11 @@ class MilvusIndex(EmbeddingIndex):
         for number, root in self._about.roots.items():
             path = Path(os.path.abspath(file))
             if path.is_relative_to(root):
-                name = milvus(Compare("path", "==", str(path.relative_to(root))))
-                records = self._records(f"root == {number} and {name}")
-                found += [self._remember(record) for record in records]
+                name = str(path.relative_to(root))
+                named = milvus(Compare("path", "==", shown_text(name)))
+                for record in self._records(f"root == {number} and {named}"):
+                    row = self._remember(record)
+                    found += [row] if self._pictures[row].path == name else []
         return found
 
     def _candidates(

@@ -174,8 +174,7 @@ class _Sending:
             )
             if self.on_progress is not None:
                 self.on_progress(int(numbers[-1]) + 1, total, 0)
-        for name in (self.rows, layout.about_name(self.rows)):
-            self.server.ask("flush", name, seconds=self.server.config.load_seconds)
+        layout.flush(self.server, self.rows)
 
     def check(self) -> tuple[float, int]:
         """Whether all rows arrived, as they are here; and how well they are found.

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def test_everything_comes_back(pair):
     assert there.skipped() == [("/data/broken.jpg", "cut short")]
     assert there.roots() == here.roots() == [ROOT] and there.projection is None
     assert [there.file(row) for row in range(5)] == [here.file(row) for row in range(5)]
-    for label in ("007", "", "nobody"):
+    for label in ("007", "", "nobody", os.fsdecode(b"\xfe"), os.fsdecode(b"\xfd")):
         assert there.has_label(label) == here.has_label(label)
 
 
@@ -61,6 +62,8 @@ def test_a_picture_is_found_by_its_place_or_its_content(pair):
         (ROOT / 'back/100%_[x]*?\\ "q"\n.jpg', "none"),
         (ROOT / "漢/ü.jpg", f"{3:064x}"),
         (ROOT.parent / "front/a.jpg", "none"),
+        (ROOT / os.fsdecode(b"back/\xff.jpg"), "none"),
+        (ROOT / os.fsdecode(b"back/\xfe.jpg"), "none"),  # shown alike
     ):
         assert there.find_rows(file, digest) == here.find_rows(file, digest)
 
