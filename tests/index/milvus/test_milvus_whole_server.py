@@ -21,7 +21,7 @@ def test_a_whole_server(tmp_path):
         [*alone, sys.executable, str(script), str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=1_200,
         check=False,
     )
     print(done.stdout[-4_000:])
