@@ -10,11 +10,12 @@ from cgdcli.config import EmbedConfig, VectorConfig
 from cgdcli.datasets.folders import folder_labels, read_label_table
 from cgdcli.embedding.engines import Engines
 from cgdcli.embedding.refreshing import refresh
-from cgdcli.errors import DatasetError, OutputError
+from cgdcli.errors import ConfigError, DatasetError, OutputError
 from cgdcli.files import check_output
 from cgdcli.images.decoding import pixel_limit
 from cgdcli.images.finding import Listing, absolute_path, find_images, list_images
 from cgdcli.index.builder import IndexBuilder
+from cgdcli.index.milvus.address import milvus_address
 from cgdcli.index.records import IndexHeader, index_path, relative_to_index
 from cgdcli.index.remote import fetch_target, send_index
 from cgdcli.index.replacing import check_replaceable, header_there
@@ -59,7 +60,7 @@ class EmbedRequest:
     def __post_init__(self) -> None:
         # Addresses become places once, before anything asks a disk for them.
         object.__setattr__(self, "sources", [place_of(source) for source in self.sources])
-        object.__setattr__(self, "output", place_of(self.output))
+        object.__setattr__(self, "output", target_of(self.output))
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def embed_images(
     given = [sources] if isinstance(sources, (str, Path)) else sources
     request = EmbedRequest(
         [place_of(source) for source in given],
-        place_of(output),
+        target_of(output),
         model=model,
         listed=listed,
         labels=labels,
@@ -361,3 +362,18 @@ def _header(job: EmbedJob, target: Path, shard: Shard | None) -> IndexHeader:
         vectors=vectors.to_dict() if str(vectors) else {},
         part=[shard.part, shard.of] if shard else None,
     )
+
+
+def target_of(output: Path | str) -> Path:
+    """The place of what is to be made.
+
+    Raises:
+        ConfigError: it is an address of Milvus, where an index is sent once it is made.
+    """
+    address = milvus_address(output)
+    if address is not None and address.file is None:
+        raise ConfigError(
+            f"`{address}` is a Milvus collection, and an index is made in files",
+            hint=f"-o feats.npy, and then: cgd index feats.npy --to {address}",
+        )
+    return place_of(output)

@@ -6,7 +6,7 @@ import shutil
 import pytest
 from cli_toys import check_failure
 
-RED = "imgs/red/10.png"
+RED, BLUE = "imgs/red/10.png", "imgs/blue/12.png"
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,11 @@ def test_sent_and_searched(cgd, in_toy, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "line",
     [(RED,), (RED, "--exclude-self", "-k", "3"), ("row:4", "--explain"), ("query.jpg",),
-     (RED, "row:2", "-k", "5000")],
+     (RED, "row:2", "-k", "5000"),
+     (RED, "--where", 'label == "green" or label is null'),
+     (RED, "--where", 'path like "red/%" and row != 7', "-k", "2", "--exact"),
+     (RED, "--branch", "S=1,G=2", "--explain"),
+     ("row:1", "--plus", BLUE, "--rerank", "k-reciprocal", "--rerank-top", "8", "-k", "4")],
     ids=" ".join,
 )  # fmt: skip
 def test_answers_are_those_of_the_files(cgd, in_toy, gallery, line):
@@ -82,19 +86,7 @@ def test_what_is_wrong_is_said(cgd, in_toy, gallery, tmp_path):
         cgd("index", "feats.npy", "--to", away), 1, f"no Milvus server answers at `{away}`"
     )
     check_failure(cgd("search", RED, "--index", away), 1, f"no Milvus server answers at `{away}`")
+    check_failure(cgd("embed", "imgs", "-o", away), 2, f"`{away}` is a Milvus collection")
     shutil.copy("feats.npy", tmp_path / "alone.npy")
     ran = cgd("index", tmp_path / "alone.npy", "--to", tmp_path / "a.db")
     check_failure(ran, 4, "has no table beside it")
-
-
-def test_where_and_branches(in_toy, gallery):
-    from cgdcli.config import SearchConfig, branch_weights
-    from cgdcli.retrieval import search_images
-
-    for config in (
-        SearchConfig(where='label == "green" or label is null'),
-        SearchConfig(where='path like "red/%" and row != 7', k=2),
-        SearchConfig(branches=branch_weights("S=1,G=2"), explain=True),
-    ):
-        a, b = (search_images([RED], index, config) for index in (gallery, "feats.npy"))
-        assert a == b and a.results[0].hits

@@ -81,6 +81,8 @@ class MilvusIndex(EmbeddingIndex):
         if address.file is not None and not address.file.exists():
             raise _nothing(address)
         server = open_server(address, config)
+        if address.file is None:  # for what is known of it besides, such as its calibration
+            address.place.parent.mkdir(parents=True, exist_ok=True)
         try:
             rows = collection or finished(server)
             load(server, rows)
