@@ -56,7 +56,8 @@ def send_to_milvus(
 
     Args:
         address: `http://host:19530/collection`, or `gallery.db` for the embedded form.
-        replace: also another index may be replaced, and what is there of this one is sent anew.
+        replace: also another index may be replaced; and this one, if it is whole there, is sent
+            anew, nothing being there meanwhile.
 
     Raises:
         ConfigError: `address` is none of Milvus.
@@ -77,11 +78,14 @@ def send_to_milvus(
         server.left = "nothing is lost: the same command goes on from there once it runs again"
         sending = _Sending(source, header, server, on_progress)
         before = sending.before(replace=replace)
-        if before == sending.rows:
+        if before == sending.rows and not replace:
             layout.load(server, before)
             about = layout.read_about(server, before)
             return _report(source, place, about, started=started)
-        continued = sending.begin(anew=replace)
+        if before == sending.rows:
+            sending.drop(before)
+            before = None
+        continued = sending.begin()
         sending.send(continued)
         recall, sampled = sending.check()
         sending.publish(before)
@@ -132,19 +136,17 @@ class _Sending:
         if not replace and there != self.rows:
             layout.load(self.server, there)
             self._check_alike(layout.read_about(self.server, there).header)
-        return None if replace and there == self.rows else there
+        return there
 
-    def begin(self, *, anew: bool) -> int:
+    def begin(self) -> int:
         """Make the collections, or find what is there of them.
 
         Returns:
             So many rows, from the first on, are there.
         """
-        if anew:
-            self._drop(self.rows)
         for other in layout.generations(self.server, self.name):
             if other not in (self.rows, self.server.behind(self.name)):
-                self._drop(other)  # a run that was stopped, of an index that is no more
+                self.drop(other)  # a run that was stopped, of an index that is no more
         layout.create(self.server, self.rows, self.header.dim, self.about.index_type)
         layout.load(self.server, self.rows)
         count = self.server.count(self.rows)
@@ -194,7 +196,7 @@ class _Sending:
             asked = np.arange(0, self.header.rows, step)[: self.server.config.sampled]
             here = np.asarray(self.source.rows[asked], np.float32)
             if count != self.header.rows or not np.array_equal(opened.rows[asked], here):
-                self._drop(self.rows)
+                self.drop(self.rows)
                 raise OutputError(
                     f"{count} of {self.header.rows} rows are at `{self.server.address}`, or some "
                     "are others than here: two sent at once, or the server lost some",
@@ -207,7 +209,7 @@ class _Sending:
         kind = "create_alias" if self.server.behind(self.name) is None else "alter_alias"
         self.server.ask(kind, self.rows, self.name)
         if before is not None:
-            self._drop(before)
+            self.drop(before)
 
     def _recall(self, opened: MilvusIndex, asked: NDArray[np.float32]) -> float:
         if not len(asked):
@@ -242,7 +244,8 @@ class _Sending:
                     hint="choose another collection, or add --force to replace what is there",
                 )
 
-    def _drop(self, rows: str) -> None:
+    def drop(self, rows: str) -> None:
+        """Remove a generation."""
         for name in (rows, layout.about_name(rows)):
             if self.server.behind(self.name) == name:
                 self.server.ask("drop_alias", self.name)

@@ -164,7 +164,7 @@ expressions = st.recursive(
 
 
 @settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(expression=expressions)
 def test_milvus_reads_every_expression_as_the_table_does(pair, expression):

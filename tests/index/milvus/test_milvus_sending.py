@@ -161,7 +161,11 @@ def test_another_index_is_replaced_by_force_alone(file, served, tmp_path, values
         send_to_milvus(other, address)
     assert caught.value.exit_code == 4 and "--force" in caught.value.hint
     assert is_whole(file, address)
-    assert send_to_milvus(other, address, replace=True).replaced
+    with pytest.raises(KeyboardInterrupt):
+        send_to_milvus(other, address, replace=True, config=SMALL, on_progress=stops(20))
+    assert is_whole(file, address)
+    report = send_to_milvus(other, address, replace=True)
+    assert report.replaced and report.continued in (10, 20)
     assert is_whole(other, address)
     assert send_to_milvus(other, address, replace=True).sent == 30  # the same once more
 
