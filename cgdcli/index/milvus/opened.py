@@ -31,7 +31,7 @@ from cgdcli.index.milvus.layout import (
     shown_text,
 )
 from cgdcli.index.milvus.rows import MilvusRows
-from cgdcli.index.milvus.server import CollectionGoneError, MilvusServer, open_server
+from cgdcli.index.milvus.server import MilvusServer, open_server
 from cgdcli.index.records import Picture
 from cgdcli.index.store import EmbeddingIndex, checked_graph
 from cgdcli.index.where import Compare, RowFilter, milvus, parse
@@ -366,6 +366,3 @@ def _check_dim(server: MilvusServer, rows: str, about: About) -> None:
             "they are not of one index",
             hint="send the index again, with --force",
         )
-
-
-__all__ = ["CollectionGoneError", "MilvusIndex", "finished"]

@@ -144,8 +144,9 @@ class _Sending:
         Returns:
             So many rows, from the first on, are there.
         """
+        live = self.server.behind(self.name)
         for other in layout.generations(self.server, self.name):
-            if other not in (self.rows, self.server.behind(self.name)):
+            if other not in (self.rows, live):
                 self.drop(other)  # a run that was stopped, of an index that is no more
         layout.create(self.server, self.rows, self.header.dim, self.about.index_type)
         layout.load(self.server, self.rows)

@@ -131,7 +131,9 @@ class MilvusServer:
             return None
         try:
             return str(self.ask("describe_alias", alias)["collection_name"])
-        except CGDError:  # a collection of that name
+        except CGDError as error:
+            if _is_unanswered(error.__cause__):  # else it is a collection of that name
+                raise
             return None
 
     def close(self) -> None:
@@ -281,6 +283,16 @@ def _is_away(error: Exception) -> bool:
     code = getattr(error, "code", None)
     code = code() if callable(code) else code
     return code == _CONNECT_FAILED or "UNAVAILABLE" in f"{code} {_message(error)}"
+
+
+def _is_unanswered(error: BaseException | None) -> bool:
+    """Whether the server said nothing, instead of no."""
+    if not isinstance(error, Exception):
+        return True
+    code = getattr(error, "code", None)
+    code = code() if callable(code) else code
+    said = f"{code} {_message(error)}"
+    return _is_away(error) or "DEADLINE_EXCEEDED" in said or "timeout" in said.lower()
 
 
 def _message(error: Exception) -> str:

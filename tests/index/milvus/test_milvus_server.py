@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from galleries import build
+from galleries import Wire, build
 
 from cgdcli.config import MilvusConfig
 from cgdcli.errors import ConfigError, IndexFileError, MismatchError
@@ -57,6 +57,23 @@ def test_a_server_that_is_down():
         with pytest.raises(IndexFileError, match="no Milvus server answers"):
             open_server(address)  # with the patience that users have
         assert time.monotonic() - started < 10
+
+
+def test_an_alias_is_never_taken_for_none_where_no_answer_comes(lite_server):
+    """A sender would remove what it stands for."""
+    wire = Wire(lite_server.port)
+    impatient = MilvusConfig(request_seconds=0.5)
+    with open_server(milvus_address(wire.address("nobody")), impatient) as server:
+        assert server.behind("nobody") is None
+        has, server.has = server.has, lambda name: True
+        assert server.behind("nobody") is None  # as of a collection: the server says no
+        wire.stall()
+        with pytest.raises(IndexFileError, match="failed"):
+            server.behind("nobody")
+        server.has = has
+        wire.cut()
+        with pytest.raises(IndexFileError, match="failed"):
+            server.behind("nobody")
 
 
 def test_without_the_extra(monkeypatch):
