@@ -4,6 +4,7 @@ The server of the `milvus` package listens on every interface, whatever it is to
 none but loopback.
 """
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -11,6 +12,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -34,29 +36,50 @@ def loopback_up():
         fcntl.ioctl(any_socket, put, struct.pack("16sh14x", b"lo", flags | is_up))
 
 
+def until_free(port):
+    """Connections of a server that was killed hold its port for a minute, and it takes another."""
+    while True:
+        try:
+            with socket.socket() as probe:
+                probe.bind(("", port))
+                return
+        except OSError:
+            time.sleep(0.5)
+
+
 class WholeServer(Server):
+    """Started again whenever it ends: it does so by itself where its former self is remembered."""
+
     def __init__(self, folder):
         super().__init__(PORT)
-        self.folder = folder
+        self.folder, self.wanted, self.process = folder, True, None
+        self.thread = threading.Thread(target=self._supervise)
+        self.thread.start()
 
-    def start(self):
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", CODE, "--data", str(self.folder)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+    def _supervise(self):
+        while self.wanted:
+            until_free(PORT)
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", CODE, "--data", str(self.folder)],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            self.process.wait()
+            self.kill()  # what it had started
 
     def kill(self):
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    def stop(self):
+        self.wanted = False
+        self.kill()
+        self.thread.join()
 
 
 def until_it_works(what, seconds=400):
-    """Give the same command again; whatever it says in between is in words.
-
-    A server that was killed waits a minute for the sessions of its former self to lapse.
-    """
+    """Give the same command again; whatever it says in between is in words."""
     deadline, said = time.monotonic() + seconds, []
     while True:
         try:
@@ -77,7 +100,6 @@ def killed_midway(server, folder):
     def on_progress(done, total, _):
         if done >= 1_500 and not kills:
             server.kill()
-            server.start()
             kills.append(done)
 
     report, said = until_it_works(
@@ -87,7 +109,6 @@ def killed_midway(server, folder):
     print(f"killed after 1500 of {ROWS} rows: {report.continued} had been kept; said: {said}")
     with EmbeddingIndex.open(file) as here:
         server.kill()
-        server.start()
         there, _ = until_it_works(lambda: EmbeddingIndex.open(address))
         count, said = until_it_works(lambda: there.server.count(there.collection))
         assert count == ROWS
@@ -102,7 +123,6 @@ def killed_midway(server, folder):
 def main(folder):
     loopback_up()
     server = WholeServer(folder / "data")
-    server.start()
     try:
         from cgdcli.index.milvus.address import milvus_address
         from cgdcli.index.milvus.server import open_server
@@ -117,7 +137,7 @@ def main(folder):
                             *(str(here / name) for name in names)])  # fmt: skip
         assert code == 0
     finally:
-        server.kill()
+        server.stop()
 
 
 if __name__ == "__main__":
