@@ -204,6 +204,24 @@ def test_exact_is_refused_where_a_graph_decides(pair, monkeypatch):
         search_images("row:1", there, exact)
 
 
+def test_where_few_are_left_all_of_them_are_looked_at(pair, monkeypatch):
+    """A graph misses hits among filtered rows."""
+    here, there = pair
+    monkeypatch.setattr(there, "about", dataclasses.replace(there.about, index_type="HNSW"))
+    monkeypatch.setattr(there, "_candidates", lambda *_: pytest.fail("the graph was asked"))
+    for expression in ('label == "002"', 'path == "nowhere"', "row < 40"):
+        a = here.search(here.rows[:5], 10, among=here.among(expression))
+        b = there.search(here.rows[:5], 10, among=there.among(expression))
+        count = a[1].shape[1]
+        assert np.array_equal(b[1][:, :count], a[1]) and (b[1][:, count:] == -1).all()
+    monkeypatch.undo()
+    monkeypatch.setattr(there, "about", dataclasses.replace(there.about, index_type="HNSW"))
+    monkeypatch.setattr("cgdcli.index.milvus.opened._ANSWER_BYTES", 20 * 4 * DIM)
+    same_answers(here, there, here.rows[:3], 4, among=None)
+    asked = there.search(here.rows[:3], 4, among=there.among("row < 40"))  # more than 20
+    assert np.array_equal(asked[1], here.search(here.rows[:3], 4, among=here.among("row < 40"))[1])
+
+
 def test_an_approximate_index_of_the_files_is_not_asked(tmp_path, monkeypatch):
     """It lies beside gallery.db where that is beside gallery.npy, and knows the same rows."""
     from cgdcli.retrieval import hits
