@@ -15,8 +15,8 @@ from cgdcli.engines.vectors import AtSize, vector_engine
 from cgdcli.errors import ConfigError, MismatchError
 from cgdcli.images.decoding import pixel_limit
 from cgdcli.index.builder import unfinished
+from cgdcli.index.kept_graphs import kept_graph
 from cgdcli.index.records import IndexHeader, sidecar
-from cgdcli.index.store import kept_graph
 from cgdcli.networks import Network
 from cgdcli.streaming import read_pixels
 

@@ -90,10 +90,6 @@ class PartedIndex(EmbeddingIndex):
         """The labels there are."""
         return {label for member in self.members for label in member.known_labels()}
 
-    def state(self) -> tuple[object, ...]:
-        """Another one once a part has been renewed."""
-        return tuple(member.state() for member in self.members)
-
     def has_label(self, label: str) -> bool:
         """Whether a row has it."""
         return any(member.has_label(label) for member in self.members)

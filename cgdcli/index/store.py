@@ -6,7 +6,6 @@ may see halves of two generations; a checksum over sampled rows tells, and it tr
 
 import contextlib
 import functools
-import hashlib
 import json
 import os
 import sqlite3
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from cgdcli.config import ScanConfig, VectorConfig
 from cgdcli.errors import IndexFileError, MismatchError
 from cgdcli.index.exact import nearest
+from cgdcli.index.kept_graphs import graph_in
 from cgdcli.index.mapped_rows import MappedRows
 from cgdcli.index.milvus.address import milvus_address
 from cgdcli.index.parted_rows import PartedRows
@@ -143,9 +143,8 @@ class EmbeddingIndex:
         return None
 
     def state(self) -> tuple[object, ...]:
-        """Another one once it has been renewed: other files have been renamed into its place."""
-        facts = [p.stat() if p.exists() else None for p in (self.path, sidecar(self.path))]
-        return tuple(f and (f.st_ino, f.st_size, f.st_mtime_ns) for f in facts)
+        """Besides its files what says, by another value, that it was renewed: nothing."""
+        return ()
 
     @property
     def vectors(self) -> VectorConfig:
@@ -265,7 +264,7 @@ class EmbeddingIndex:
     def graph(self) -> bytes:
         """The quantized network that made the rows of an int8 index; see `kept_graph`."""
         assert self.header is not None and self._database is not None
-        return _graph_in(self._database, sidecar(self.path), self.header.calibration or "")
+        return graph_in(self._database, sidecar(self.path), self.header.calibration or "")
 
     def find_rows(self, file: Path, sha256: str) -> tuple[list[int], bool]:
         """Rows of a picture: by its place, else by its content; and whether the place matched."""
@@ -319,39 +318,6 @@ class EmbeddingIndex:
             Picture(root_of(root), text_of(path), None if label is None else text_of(label), *rest)
             for root, path, label, *rest in rows
         ]
-
-
-def kept_graph(table: Path, digest: str) -> bytes:
-    """The quantized network that made the rows of an int8 index, out of its table.
-
-    Raises:
-        IndexFileError: it is not there, or damaged.
-    """
-    with contextlib.closing(sqlite3.connect(os.fsencode(table))) as database:
-        return _graph_in(database, table, digest)
-
-
-def _graph_in(database: sqlite3.Connection, table: Path, digest: str) -> bytes:
-    data = b""
-    with contextlib.suppress(sqlite3.Error):
-        found = database.execute("SELECT data FROM graph WHERE digest = ?", (digest,))
-        data = (found.fetchone() or (b"",))[0]
-    return checked_graph(data, str(table), digest)
-
-
-def checked_graph(data: bytes, where: str, digest: str) -> bytes:
-    """A quantized network, if it is the one that a digest is of.
-
-    Raises:
-        IndexFileError: it is not.
-    """
-    if hashlib.sha256(data).hexdigest() != digest:
-        raise IndexFileError(
-            f"`{where}` should hold the int8 network that made its rows ({digest[:12]}), which is "
-            "gone or damaged",
-            hint="copy the index again, or make it anew: cgd embed ... --rebuild",
-        )
-    return data
 
 
 def open_index(index: EmbeddingIndex | Path | str, root: Path | None = None) -> EmbeddingIndex:

@@ -90,7 +90,6 @@ def test_any_name_opens_all_parts_and_answers_as_one_index(folder, name):
         assert answers(found, folder) == answers(one, folder)
         assert len(answers(one, folder)["by content"][0]) == 2  # in two parts
         assert found.path == folder / "feats.npy"
-        assert found.state() == found.state() and len(set(found.state())) == OF
         assert found.header.rows == len(NAMES) and found.header.part is None
         assert len(found.skipped()) == OF
         assert all(isinstance(p, np.memmap) for p in found.rows.parts if len(p))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cgdcli.config import MilvusConfig, ScanConfig
 from cgdcli.errors import ConfigError, IndexFileError, MismatchError
 from cgdcli.index.exact import nearest
+from cgdcli.index.kept_graphs import checked_graph
 from cgdcli.index.milvus.address import MilvusAddress
 from cgdcli.index.milvus.layout import (
     FACTS,
@@ -33,7 +34,7 @@ from cgdcli.index.milvus.layout import (
 from cgdcli.index.milvus.rows import MilvusRows
 from cgdcli.index.milvus.server import MilvusServer, open_server
 from cgdcli.index.records import Picture
-from cgdcli.index.store import EmbeddingIndex, checked_graph
+from cgdcli.index.store import EmbeddingIndex
 from cgdcli.index.where import Compare, RowFilter, milvus, parse
 from cgdcli.index.whitening import Projection
 
