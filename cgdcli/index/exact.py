@@ -33,8 +33,9 @@ Float = NDArray[np.floating]
 Ids = NDArray[np.int64]
 Best = tuple[NDArray[np.float64], Ids]
 
-GALLERY_BLOCK = 16_384
-QUERY_BLOCK = 256
+GALLERY_BLOCK, QUERY_BLOCK = 16_384, 256
+# Of few queries' scores, which are all that a thread keeps of a block.
+FEW_BLOCK = 32_768
 # Up to so many queries are compared row by row, by threads of ours; more are a matrix product's.
 FEW_QUERIES = 4
 # What one thread reads at a time where few queries are asked: it stays in the core's cache.
@@ -129,7 +130,8 @@ def _plan(queries: int, gallery: Rows | PickedRows, config: ScanConfig, few: int
             f"{gallery.shape[1]} columns; at least {64 * row_bytes} are wanted",
             hint="leave it out: the default is enough for any index",
         )
-    rows = max(1, min(GALLERY_BLOCK, len(gallery), config.max_memory // 4 // row_bytes))
+    most = FEW_BLOCK if queries <= few else min(GALLERY_BLOCK, config.max_memory // 4 // row_bytes)
+    rows = max(1, min(most, len(gallery)))
     asked = max(1, min(QUERY_BLOCK, queries, config.max_memory // 4 // (5 * rows)))
     threads = config.threads or cores()
     # A thread begins in 0.1 ms, in which it could have read 2 MB.
@@ -189,11 +191,18 @@ class _Scan:
         """Of the gallery's blocks."""
         return range(0, len(self.gallery), self.plan.gallery_block)
 
-    def offer(self, scores_QB: NDArray[np.float32], first: int, start: int, best: Best) -> None:
+    def offer(
+        self,
+        memory: "_Scores",
+        scores_QB: NDArray[np.float32],
+        first: int,
+        start: int,
+        best: Best,
+    ) -> None:
         """Put the best of one block of scores into `best`, of the same queries."""
         if self.hidden is not None:
             self.hidden.apply(scores_QB, start, first)
-        query_of, row_of = _candidates(scores_QB, best[0])
+        query_of, row_of = memory.candidates(scores_QB, best[0])
         if not len(query_of):
             return
         exact = self._exact(query_of + first, row_of + start)
@@ -210,22 +219,48 @@ class _Scan:
         return exact
 
 
-def _candidates(scores_QB: NDArray[np.float32], kept_QK: NDArray[np.float64]) -> tuple[Ids, Ids]:
-    """Where a score may be among the best k: its query and its row in the block.
+class _Scores:
+    """Memory for the scores of a block, used again for each; a thread's own.
 
-    A block rarely has many, once k are known; only where it has, its own k-th is looked for, which
-    takes as long as half of the products.
+    New memory for each block would cost a page fault every 4 kB: a third of a product's time.
     """
-    k = kept_QK.shape[1]
-    floor_Q = np.maximum(kept_QK[:, -1] - TIE_BAND, _LOWEST).astype(np.float32)
-    wanted = scores_QB >= floor_Q[:, None]
-    if k < scores_QB.shape[1]:
-        for query in np.flatnonzero(np.count_nonzero(wanted, axis=1) > 2 * k + 64):
-            kth = np.partition(scores_QB[query], -k)[-k]
-            floor = max(kth - np.float32(TIE_BAND), floor_Q[query])
-            wanted[query] = scores_QB[query] >= floor
-    query_of, row_of = np.nonzero(wanted)
-    return query_of, row_of
+
+    def __init__(self, queries: int, rows: int) -> None:
+        self._scores = np.empty(queries * rows, np.float32)
+        self._wanted = np.empty(queries * rows, np.bool_)
+
+    def of(self, queries: int, rows: int) -> NDArray[np.float32]:
+        """(queries, rows), contiguous, until the next call."""
+        return self._scores[: queries * rows].reshape(queries, rows)
+
+    def candidates(
+        self, scores_QB: NDArray[np.float32], kept_QK: NDArray[np.float64]
+    ) -> tuple[Ids, Ids]:
+        """Where a score may be among the best k: its query and its row in the block.
+
+        A block rarely has many, once k are known; only where it has, its own k-th is looked for,
+        which takes as long as half of the products.
+        """
+        (queries, rows), k = scores_QB.shape, kept_QK.shape[1]
+        floor_Q = np.maximum(kept_QK[:, -1] - TIE_BAND, _LOWEST).astype(np.float32)
+        wanted = self._wanted[: scores_QB.size].reshape(queries, rows)
+        unknown = np.flatnonzero(floor_Q == _LOWEST) if k < rows else ()
+        for place in unknown:
+            floor_Q[place] = _kth_floor(scores_QB[place], k)
+        np.greater_equal(scores_QB, floor_Q[:, None], out=wanted)
+        if k < rows and np.count_nonzero(wanted) > queries * (k + 32):
+            for query in range(queries):
+                if np.count_nonzero(wanted[query]) > 2 * k + 64:
+                    floor = max(_kth_floor(scores_QB[query], k), floor_Q[query])
+                    np.greater_equal(scores_QB[query], floor, out=wanted[query])
+        found = np.flatnonzero(wanted)
+        return found // rows, found % rows
+
+
+def _kth_floor(scores: NDArray[np.float32], k: int) -> np.float32:
+    """Below it none of these is among their best k, whatever was rounded."""
+    kth = np.partition(scores, -k)[-k]
+    return np.float32(max(kth - np.float32(TIE_BAND), _LOWEST))
 
 
 def _few_queries(scan: _Scan, best: Best) -> None:
@@ -237,15 +272,16 @@ def _few_queries(scan: _Scan, best: Best) -> None:
     def look() -> Best:
         kept = np.full_like(best[0], -np.inf), np.full_like(best[1], -1)
         with RowReader(scan.gallery, _cached_rows(scan)) as reader:
-            scores = np.empty((len(asked), scan.plan.gallery_block), np.float32)
+            memory = _Scores(len(asked), scan.plan.gallery_block)
             while True:
                 with turn:
                     start = next(turns, None)
                 if start is None:
                     return kept
                 stop = min(start + scan.plan.gallery_block, len(scan.gallery))
-                _score_rows(scan, asked, reader, start, scores[:, : stop - start])
-                scan.offer(scores[:, : stop - start], 0, start, kept)
+                scores = memory.of(len(asked), stop - start)
+                _score_rows(scan, asked, reader, start, scores)
+                scan.offer(memory, scores, 0, start, kept)
 
     for similarities, ids in _in_threads(look, scan.plan.threads):
         query_of, place = np.nonzero(ids >= 0)
@@ -285,14 +321,14 @@ def _score_rows(
 
 def _many_queries(scan: _Scan, best: Best) -> None:
     """A matrix product for each pair of blocks; the next block is read meanwhile."""
-    scores = np.empty((scan.plan.query_block, scan.plan.gallery_block), np.float32)
+    memory = _Scores(scan.plan.query_block, scan.plan.gallery_block)
     for start, rows in _blocks_ahead(scan):
         for first in range(0, len(scan.queries), scan.plan.query_block):
             asked = scan.block(first)
             part = slice(first, first + len(asked))
-            found = scores[: len(asked), : len(rows)]
+            found = memory.of(len(asked), len(rows))
             np.matmul(asked, rows.T, out=found)
-            scan.offer(found, first, start, (best[0][part], best[1][part]))
+            scan.offer(memory, found, first, start, (best[0][part], best[1][part]))
 
 
 def _blocks_ahead(scan: _Scan) -> Iterator[tuple[int, NDArray[np.float32]]]:
