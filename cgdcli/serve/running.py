@@ -71,7 +71,10 @@ def run_server(
                 super().handle_exit(sig, frame)
 
         Server(settings).run(sockets=[listener])
-        for number in told[:1]:  # passed on already, unless it came when all was about to end
+        # Passed on already, unless it is ignored, as by what a shell starts in the background.
+        if signal.SIGINT in told:
+            raise KeyboardInterrupt
+        for number in told[:1]:
             signal.raise_signal(number)
 
 
