@@ -22,7 +22,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -71,20 +70,26 @@ def make(path: Path, rows: int, dim: int) -> None:
     torch.save(torch.from_numpy(np.load(path)), path.with_suffix(".pth"))
 
 
+# A process begins with what its parent had resident; this one has little.
+TIMED = """
+import json, os, subprocess, sys, time
+begun = time.monotonic()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE)
+out = process.stdout.read()
+_, status, usage = os.wait4(process.pid, 0)
+print(json.dumps([status, time.monotonic() - begun, usage.ru_maxrss / 1024, json.loads(out)]))
+"""
+
+
 def measured(line: list[str]) -> tuple[float, float, list[list[int]]]:
     """Seconds, megabytes and ids of a process."""
-    started = time.monotonic()
-    with subprocess.Popen(line, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        out = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = status
+    told = subprocess.check_output([sys.executable, "-S", "-c", TIMED, *line])
+    status, seconds, megabytes, found = json.loads(told)
     if status:
         raise SystemExit(f"{line[:4]} ended with {status}")
-    found = json.loads(out)
     if found and isinstance(found[0], dict):
         found = [[hit["row"] for hit in answer["hits"]] for answer in found]
-    return time.monotonic() - started, usage.ru_maxrss / 1024, found
+    return seconds, megabytes, found
 
 
 def lines(path: Path, numbers: list[int], approximate: bool) -> dict[str, list[str]]:

@@ -135,6 +135,7 @@ def test_a_new_index_wants_nncf(elsewhere):
         refreshed(elsewhere, rebuild=True)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_with_its_network(begun, elsewhere, monkeypatch):
     """It has no header yet; what it was calibrated on may have changed since."""
     monkeypatch.undo()

@@ -67,7 +67,10 @@ def test_a_run_with_a_test_is_judged_once_and_keeps_it(tmp_path, monkeypatch):
     assert (result.run / "report.html").read_text() == "page"
 
 
-@pytest.mark.parametrize(("classes", "what"), [(10, "held-out classes"), (3, "train")])
+@pytest.mark.parametrize(
+    ("classes", "what"),
+    [(10, "held-out classes"), pytest.param(3, "train", marks=pytest.mark.slow)],
+)
 def test_a_run_without_test_shows_what_it_was_judged_on(tmp_path, classes, what):
     data = draw(tmp_path / "data", classes)
     result = train(data, CONFIG, runs=tmp_path / "runs", name="one")

@@ -159,6 +159,7 @@ def steps(count, folder):
         return torch.equal(*flat), float(flat[0].double().sum())
 
 
+@pytest.mark.slow
 def test_a_restored_state_goes_on_bit_for_bit_with_three_processes(tmp_path):
     """Three: of two, sums do not depend on the order. And all three hold the same weights."""
     found = gang(3, steps, tmp_path, 4, tmp_path)
@@ -285,7 +286,7 @@ def test_the_folder_of_a_run_is_the_same(runs):
     assert contents(folder / "whole").keys() == contents(folder / "one").keys()
 
 
-@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("size", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_run_goes_on_with_another_number_of_processes(runs, size, tmp_path):
     folder = runs[0]
     shutil.copytree(folder / "half", tmp_path / "half")

@@ -193,7 +193,12 @@ def finish(data, whole, runs):
     assert not list(report.run.glob(".*.tmp")) and not (report.run / "run.lock").exists()
 
 
-@pytest.mark.parametrize("stop", [1, 3, 6, 10])
+_SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "stop", [1, pytest.param(3, marks=_SLOW), 6, pytest.param(10, marks=_SLOW)]
+)
 def test_run_stopped_anywhere_and_resumed_ends_with_the_same_bits(data, whole, tmp_path, stop):
     trainer = Trainer(data, CONFIG, runs=tmp_path, name="broken", resume=False)
     reports = trainer.reports()
