@@ -137,7 +137,13 @@ def test_a_network_is_compiled_once(model, cache, monkeypatch):
     assert [file.name for file in cache.iterdir()] == [kept.name]
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "no graph"])
+_SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["cut", "flipped", pytest.param("empty", marks=_SLOW), pytest.param("no graph", marks=_SLOW)],
+)
 def test_a_damaged_file_is_compiled_anew(model, cache, damage):
     given = pixels(2)
     first = engine_of(model).embed(given)

@@ -14,6 +14,20 @@ from cgdcli.weights.loading import load_model
 CONFIGS = outputs()["configs"]
 
 
+def named(config: dict) -> str:
+    return f"{config['backbone']}_{config['gd_config']}_{config['feature_dim']}"
+
+
+def asked_for(config: dict) -> bool:
+    """Two orders of letters and all three of each backbone are tested always, 4 s each."""
+    return config["gd_config"] not in ("SG", "GS", "SMG")
+
+
+EVERY = [
+    pytest.param(c, marks=pytest.mark.slow if asked_for(c) else (), id=named(c)) for c in CONFIGS
+]
+
+
 def pixels(size: int = 224) -> torch.Tensor:
     return torch.from_numpy(np.stack([eval_pixels(read_image(p)[0], size) for p in PICTURES]))
 
@@ -41,9 +55,7 @@ def test_pictures_decode_and_resize_as_the_reference_did():
         )
 
 
-@pytest.mark.parametrize(
-    "config", CONFIGS, ids=lambda c: f"{c['backbone']}_{c['gd_config']}_{c['feature_dim']}"
-)
+@pytest.mark.parametrize("config", EVERY)
 def test_configuration(config, tmp_path):
     model = converted(config, tmp_path)
     assert sum(p.numel() for p in model.parameters()) == config["params"]
