@@ -133,7 +133,7 @@ class SearchConfig:
     def __post_init__(self) -> None:
         if self.k < 1:
             raise ConfigError(f"{self.k} hits are wanted; at least 1", hint="try k=10")
-        check_range("--weight", self.weight, 0, 1_000)
+        check_range("--weight", self.weight, 0.001, 1_000)
         if self.min_similarity is not None:
             check_range("--min-similarity", self.min_similarity, -1, 1)
         if self.rerank and self.k > self.rerank.top:

@@ -100,6 +100,7 @@ def test_mean_plus_and_minus(ask, in_toy):
     ("given", "words"),
     [
         (("--weight", "2"), "--weight"),
+        (("--plus", "row:1", "--weight", "0"), "--weight"),
         (("--mean",), "--mean"),
         (("--rerank-top", "50"), "--rerank-top"),
         (("--rerank", "aqe", "-k", "200"), "200 hits"),
