@@ -21,6 +21,15 @@ def serve(
     host: Annotated[
         str, option(help="Where to listen; 0.0.0.0: everyone who reaches this machine may search.")
     ] = ServeConfig.host,
+    names: Annotated[
+        list[str] | None,
+        option(
+            "--allow-name",
+            metavar="NAME",
+            help="A name that others reach this machine by, such as a proxy's; its own name and "
+            "its addresses go without saying.",
+        ),
+    ] = None,
     port: Annotated[int, option(help="0: one that is free.")] = ServeConfig.port,
     model: IndexModelOption = None,
     root: RootOption = None,
@@ -45,16 +54,27 @@ def serve(
 
     Example: cgd serve --index feats.npy --open
     """
+    from cgdcli.serve.limits import is_loopback
     from cgdcli.serve.running import run_server
 
     out = Output(quiet=quiet, verbose=verbose)
     config = ServeConfig(
-        host, port, most_hits=most_hits, upload=round(upload * MEBIBYTE), rate=rate
+        host,
+        port,
+        most_hits=most_hits,
+        upload=round(upload * MEBIBYTE),
+        rate=rate,
+        names=tuple(names or ()),
     )
 
     def ready(address: str) -> None:
         out.lines([f"{address}\n"])
         out.say("Ctrl-C ends it")
+        if not is_loopback(host):
+            out.warn(
+                f"it listens at {host}, without a password: whoever reaches this machine can "
+                "search this index and see its pictures"
+            )
         if open_page:
             import webbrowser
 

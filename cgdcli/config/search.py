@@ -149,6 +149,7 @@ class ServeConfig:
 
     Attributes:
         host: the address to listen at; of the loopback, unless others are to search, too.
+        names: that requests may call this machine by, besides its own name and its addresses.
         port: 0 for one that is free.
         most_hits: of one answer.
         upload: bytes of a picture that is asked with.
@@ -164,6 +165,7 @@ class ServeConfig:
     rate: float = 50.0
     waiting: int = 256
     together: int = 16
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_range("--port", self.port, 0, 65_535)

@@ -10,6 +10,7 @@ import base64
 import binascii
 import contextlib
 import queue
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +28,7 @@ from cgdcli import __version__
 from cgdcli.config import SearchConfig, ServeConfig, branch_weights
 from cgdcli.errors import CGDError
 from cgdcli.launch import cores
-from cgdcli.serve.limits import RateLimit, is_known_host, known_hosts
+from cgdcli.serve.limits import RateLimit, is_known_host, known_hosts, listens_everywhere
 from cgdcli.serve.pictures import Thumbnails
 from cgdcli.serve.searching import Answer, Asked, Searching
 
@@ -37,9 +38,13 @@ POLICY = (
     "frame-ancestors 'none'"
 )
 SIZES = (160, 320, 1_024)
+PARAMETERS = {"branch": "branches", "top_k": "k"}  # options that are called otherwise here
 # Of pictures that are asked with, so many of the largest are held at a time; each comes within so
 # many seconds.
 LARGEST_AT_ONCE, SECONDS_OF_AN_UPLOAD = 16, 60.0
+# A page that is scrolled quickly asks for a thousand in some seconds; those that are kept cost a
+# fraction of a millisecond, and others are decoded a few at a time.
+PICTURES_A_SECOND = 500.0
 # A picture of 100 megapixels takes 1.6 GB while its transparency is laid on white.
 DECODED_AT_ONCE = 4
 
@@ -233,7 +238,7 @@ async def _answered(searching: Searching, make: Callable[[], Asked]) -> SearchBo
     try:
         answer = await asyncio.wrap_future(asked.answer)
     except CGDError as error:
-        raise HTTPException(422, f"{error.what}; {error.hint}") from error
+        raise _refused(error) from error
     return _search_body(answer, time.monotonic() - started)
 
 
@@ -330,7 +335,19 @@ def _worded(work: Callable[[], Any]) -> Any:
     try:
         return work()
     except CGDError as error:
-        raise HTTPException(422, f"{error.what}; {error.hint}") from error
+        raise _refused(error) from error
+
+
+def _refused(error: CGDError) -> HTTPException:
+    """In the words of this page: its parameters have other names than the command's options."""
+    words = f"{error.what}; {error.hint}" if error.hint else error.what
+    words = re.sub(r"--([a-z][a-z-]*)[ =](?=\S+=)", r"--\1=", words)  # --branch S=1
+    return HTTPException(422, re.sub(r"--([a-z][a-z-]*)", _parameter, words))
+
+
+def _parameter(option: "re.Match[str]") -> str:
+    name = option[1].replace("-", "_")
+    return PARAMETERS.get(name, name)
 
 
 def _both(where: str | None, label: str | None) -> str | None:
@@ -349,26 +366,35 @@ class _Guard:
     """Looks at every request before anything else does, and says to browsers what pages may do."""
 
     def __init__(self, app: FastAPI, config: ServeConfig) -> None:
-        self.hosts, self.limit = known_hosts(config.host), RateLimit(config.rate)
-        self.rate = config.rate
+        self.hosts = known_hosts(config.host, config.names)
+        self.numbers = listens_everywhere(config.host)
+        self.limits = {
+            "/api/search": ("searches", RateLimit(config.rate)),
+            "/api/pictures": ("pictures", RateLimit(max(config.rate, PICTURES_A_SECOND))),
+        }
         app.middleware("http")(self.guard)
 
     async def guard(
         self, request: Request, go_on: Callable[[Request], Awaitable[Response]]
     ) -> Response:
         """Refuse strangers and those in haste."""
-        if self.hosts and not is_known_host(request.headers.get("host", ""), self.hosts):
-            return JSONResponse({"detail": "this server does not go by that name"}, 421)
-        if request.url.path == "/api/search":
-            client = request.client.host if request.client else ""
-            wait = self.limit.seconds_to_wait(client)
-            if wait:
-                after = {"Retry-After": str(max(1, round(wait)))}
-                words = f"more than {self.rate:g} searches a second"
-                return JSONResponse({"detail": words}, 429, after)
-        response = await go_on(request)
+        response = self._refusal(request) or await go_on(request)
         response.headers["Content-Security-Policy"] = POLICY
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Referrer-Policy"] = "no-referrer"
         response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
         return response
+
+    def _refusal(self, request: Request) -> Response | None:
+        host = request.headers.get("host", "")
+        if not is_known_host(host, self.hosts, numbers=self.numbers):
+            words = "this server does not go by that name; --allow-name gives it one"
+            return JSONResponse({"detail": words}, 421)
+        for path, (what, limit) in self.limits.items():
+            if request.url.path == path or request.url.path.startswith(f"{path}/"):
+                wait = limit.seconds_to_wait(request.client.host if request.client else "")
+                if wait:
+                    after = {"Retry-After": str(max(1, round(wait)))}
+                    words = f"more than {limit.rate:g} {what} a second"
+                    return JSONResponse({"detail": words}, 429, after)
+        return None

@@ -1,9 +1,10 @@
 """Who may ask, how much and how often, before anything is done."""
 
 import ipaddress
+import socket
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 CLIENTS_REMEMBERED = 4_096
 BURST = 4
@@ -32,21 +33,43 @@ class RateLimit:
         return wait
 
 
-def is_known_host(header: str, allowed: frozenset[str]) -> bool:
+def is_known_host(header: str, allowed: frozenset[str], *, numbers: bool = False) -> bool:
     """Whether a request's Host is one that this server goes by.
 
-    A page of elsewhere can point a name of its own at 127.0.0.1 and would then read all answers
+    A page of elsewhere can point a name of its own at this machine and would then read all answers
     (DNS rebinding); its requests come with that name.
+
+    Args:
+        numbers: any IP address is one: it has no name that could be pointed elsewhere.
     """
     name = header.rpartition(":")[0] if header.rpartition(":")[2].isdigit() else header
-    return name.strip("[]").lower() in allowed
+    name = name.strip("[]").lower()
+    return name in allowed or (numbers and _is_address(name))
 
 
-def known_hosts(host: str) -> frozenset[str]:
-    """Names of a server that listens at `host`; empty: any, since it listens everywhere."""
+def known_hosts(host: str, more: Iterable[str] = ()) -> frozenset[str]:
+    """Names of a server that listens at `host`: the loopback's, the machine's, and `more`."""
+    own = {"localhost", "127.0.0.1", "::1", host.lower(), *(name.lower() for name in more)}
     if listens_everywhere(host):
-        return frozenset()
-    return frozenset({"localhost", "127.0.0.1", "::1", host.lower()})
+        machine = socket.gethostname().lower()
+        own |= {machine, f"{machine}.local"}
+    return frozenset(own - {""})
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nobody but this machine reaches a server that listens at `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def listens_everywhere(host: str) -> bool:

@@ -105,6 +105,13 @@ def test_settings(server, toy):
 def test_what_cannot_be_asked_is_said(server, path, words):
     reply = server.get(f"/api/search?{path}")
     assert reply.status == 422 and words in reply.data.decode()
+    assert "--" not in reply.data.decode()  # options are the command's, and these are parameters
+
+
+def test_the_remedy_is_one_that_can_be_asked(server):
+    refused = server.get("/api/search?row=0&branches=X%3D1").json["detail"]
+    assert refused.endswith("name those: branches=S=1,G=1")
+    assert server.get("/api/search?row=0&branches=S=1,G=1").status == 200
 
 
 def test_a_label_that_could_end_the_expression_is_a_label(server):
@@ -260,7 +267,8 @@ def test_pages_ask_nothing_of_others_and_say_so(server):
 
 
 def test_another_name_for_this_machine_is_refused(server):
-    assert server.get("/api/index", Host="evil.example").status == 421
+    refused = server.get("/api/index", Host="evil.example")
+    assert refused.status == 421 and "nosniff" in refused.headers["x-content-type-options"]
     assert server.get("/api/index", Host="localhost:99").status == 200
 
 
@@ -288,9 +296,23 @@ def test_haste_is_told_to_wait(toy):
         replies = [server.get("/api/search?row=0") for _ in range(6)]
         assert [reply.status for reply in replies] == [200] * 4 + [429] * 2
         assert replies[-1].headers["retry-after"] == "1"
+        assert "default-src 'none'" in replies[-1].headers["content-security-policy"]
         assert server.get("/api/index").status == 200
         time.sleep(1.1)
         assert server.get("/api/search?row=0").status == 200
+
+
+def test_pictures_have_a_rate_of_their_own(toy, monkeypatch):
+    monkeypatch.setattr("cgdcli.serve.app.PICTURES_A_SECOND", 0.5)
+    with served(toy.index, rate=0.5) as server:
+        assert [server.get("/api/pictures/0").status for _ in range(4)] == [200, 200, 429, 429]
+        assert server.get("/api/search?row=0").status == 200
+
+
+def test_one_that_listens_everywhere_knows_its_names(toy):
+    with served(toy.index, host="0.0.0.0", names=("pictures.lan",)) as server:  # says so alone
+        for host, status in (("10.1.2.3", 200), ("pictures.lan:80", 200), ("evil.example", 421)):
+            assert server.get("/api/index", Host=host).status == status, host
 
 
 def test_too_many_that_wait_are_told(toy):

@@ -45,7 +45,26 @@ def test_names(header, known):
     assert is_known_host(header, known_hosts("Pictures.lan")) is known
 
 
-def test_everywhere_is_every_name():
-    for host in ("0.0.0.0", "::", "0", "::0", "0:0:0:0:0:0:0:0"):
-        assert not known_hosts(host), host
-    assert known_hosts("10.0.0.0") and known_hosts("")
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "0", "::0", "0:0:0:0:0:0:0:0"])
+def test_everywhere_goes_by_numbers_and_its_own_names(host, monkeypatch):
+    monkeypatch.setattr(limits.socket, "gethostname", lambda: "Atelier")
+    assert limits.listens_everywhere(host)
+    hosts = known_hosts(host, ["Pictures.lan"])
+    known = ["atelier:8000", "atelier.local", "192.168.1.5:8000", "[fe80::1]:80", "pictures.lan"]
+    for header in [*known, "localhost"]:
+        assert is_known_host(header, hosts, numbers=True), header
+    for header in ("evil.example", "192.168.1.5.evil.example", "", ":80"):
+        assert not is_known_host(header, hosts, numbers=True), header
+
+
+def test_a_number_is_no_name_of_one_that_listens_at_one_address():
+    assert not is_known_host("10.0.0.9:80", known_hosts("10.0.0.1"))
+    assert is_known_host("10.0.0.1:80", known_hosts("10.0.0.1"))
+    assert "" not in known_hosts("")
+
+
+def test_who_is_reached_by_this_machine_alone():
+    for host in ("127.0.0.1", "127.8.0.1", "::1", "localhost", "LocalHost"):
+        assert limits.is_loopback(host), host
+    for host in ("0.0.0.0", "::", "10.0.0.1", "pictures.lan", ""):
+        assert not limits.is_loopback(host), host

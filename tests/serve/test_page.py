@@ -12,6 +12,8 @@ import pytest
 from cli_toys import draw, environment, process
 from serving import served
 
+from cgdcli.cli import main
+
 
 @pytest.fixture(scope="module")
 def server(toy):
@@ -183,3 +185,17 @@ def test_a_real_process_says_its_address_and_ends_with_ctrl_c(toy):
     assert running.returncode == 130 and b"stopped by Ctrl-C" in said
     assert b"Traceback" not in said
     assert taken.code == 1 and f"127.0.0.1:{port}" in taken.err and "--port" in taken.err
+
+
+@pytest.mark.parametrize(("host", "warned"), [("0.0.0.0", True), ("localhost", False)])
+def test_it_is_said_when_others_can_search(host, warned, monkeypatch, capsys):
+    def ready(index, config, *, on_ready, **_):
+        assert (config.host, config.names) == (host, ("pictures.lan",))
+        on_ready("http://127.0.0.1:8000/")
+
+    monkeypatch.setattr("cgdcli.serve.running.run_server", ready)
+    argv = ["serve", "--index", "feats.npy", "--host", host, "--allow-name", "pictures.lan"]
+    assert main(argv) == 0
+    shown = capsys.readouterr()
+    assert shown.out == "http://127.0.0.1:8000/\n"
+    assert ("without a password" in shown.err) is warned
