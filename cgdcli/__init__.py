@@ -48,6 +48,7 @@ _HOMES = {
     "load_model": "cgdcli.weights.loading",
     "plan_conversion": "cgdcli.conversion",
     "profile_model": "cgdcli.profiling",
+    "search_each": "cgdcli.retrieval",
     "search_images": "cgdcli.retrieval",
     "send_to_milvus": "cgdcli.index.milvus.sending",
     "train": "cgdcli.training.loop",
@@ -97,7 +98,7 @@ if TYPE_CHECKING:
     from cgdcli.judging.steps import evaluate_vectors  # noqa: F401
     from cgdcli.model.cgd import CGD  # noqa: F401
     from cgdcli.profiling import compare_models, profile_model  # noqa: F401
-    from cgdcli.retrieval import search_images  # noqa: F401
+    from cgdcli.retrieval import search_each, search_images  # noqa: F401
     from cgdcli.training.loop import train  # noqa: F401
     from cgdcli.weights.loading import load_model  # noqa: F401
 

@@ -1,7 +1,6 @@
 """The options of `cgd search` that say what is asked, and what they refuse."""
 
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,6 +8,9 @@ from cgdcli.cli.options import option, was_given
 from cgdcli.config import Rerank, RerankConfig, ScanConfig, SearchConfig
 from cgdcli.config.search import MEBIBYTE
 from cgdcli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cgdcli.index.store import EmbeddingIndex
 
 QUERY_HELP = (
     "Pictures; row:N; a picture at an address (https://, s3:// ...); - for one on stdin, clipboard "
@@ -93,13 +95,11 @@ def rerank_config(context: typer.Context, method: Rerank, top: int) -> RerankCon
     return RerankConfig(method, top)
 
 
-def meaning_lines(index: Path, similarity: float) -> list[str]:
+def meaning_lines(index: "EmbeddingIndex", similarity: float) -> list[str]:
     """What a similarity means on this index, where that was counted."""
     from cgdcli.index.calibration import calibration_of
-    from cgdcli.index.store import EmbeddingIndex
 
-    with EmbeddingIndex.open(index) as opened:
-        calibration = calibration_of(opened)
+    calibration = calibration_of(index)
     meaning = None if calibration is None else calibration.at(similarity)
     if meaning is None or meaning.precision is None:
         return []

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cgdcli.cli.output import Output
@@ -11,14 +12,14 @@ from cgdcli.config import Thumbnails
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from cgdcli.reports import SearchReport
+    from cgdcli.reports import QueryHits
 
 DRAWN = 100  # pictures: a longer table is not for looking at
 NARROW = 60  # columns of a terminal, of which pictures would leave too few
 
 
 def drawn(
-    out: Output, report: "SearchReport", wanted: Thumbnails
+    out: Output, results: "Sequence[QueryHits]", wanted: Thumbnails
 ) -> "dict[str, RenderableType] | None":
     """The first pictures by their path; None where there are to be none.
 
@@ -42,7 +43,6 @@ def drawn(
         protocol = _affordable(answer.protocol, out.stdout.color_system)
     if protocol is None:
         return None
-    results = report.results
     paths = [result.query_path for result in results if result.query_path is not None]
     paths += [hit.path for result in results for hit in result.hits]
     return terminal_pictures(list(dict.fromkeys(paths))[:DRAWN], protocol, answer.cell or CELL)

@@ -102,7 +102,8 @@ def search(
 
     Example: cgd search query.jpg --index feats.npy -k 20 --sheet hits.png
     """
-    from cgdcli.retrieval import search_images
+    from cgdcli.index.store import open_index
+    from cgdcli.retrieval import TOGETHER, search_each
 
     out = Output(quiet=quiet, verbose=verbose)
     form = form_of(as_json=as_json, as_jsonl=as_jsonl, as_csv=as_csv, paths_only=paths_only)
@@ -131,16 +132,18 @@ def search(
         rerank=rerank_config(context, rerank, rerank_top),
         scan=scan_config(max_memory, threads),
     )
-    report = search_images(
+    stored = open_index(index, root)
+    answers = search_each(
         queries,
-        index,
+        stored,
         check_asking(context, config, len(queries), len(added) + len(taken)),
         plus=added,
         minus=taken,
         model=model,
         root=root,
         device=device,
+        together=TOGETHER if showing.comes_bit_by_bit else None,
     )
     if min_similarity is not None:
-        out.say(*meaning_lines(index, min_similarity))
-    return show_answers(out, report, showing, index=index)
+        out.say(*meaning_lines(stored, min_similarity))
+    return show_answers(out, answers, showing, index=index)

@@ -1,5 +1,6 @@
 """How answers are shown: the options of it, what they refuse, and the one place that obeys them."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -12,9 +13,11 @@ from cgdcli.errors import ConfigError
 from cgdcli.words import counted
 
 if TYPE_CHECKING:
-    from cgdcli.reports import SearchReport
+    from cgdcli.reports import QueryHits, SkippedImage
 
-JsonLinesOption = Annotated[bool, option("--jsonl", help="Print one JSON object a query, a line.")]
+JsonLinesOption = Annotated[
+    bool, option("--jsonl", help="Print one JSON object a query, a line, as they are found.")
+]
 CsvOption = Annotated[bool, option("--csv", help="Print the hits of all queries as one CSV table.")]
 PathsOption = Annotated[
     bool, option("--paths-only", help="Print the hits' paths alone, one a line.")
@@ -103,6 +106,16 @@ class Showing:
     force: bool = False
     thumbnails: Thumbnails = Thumbnails.auto
 
+    @property
+    def comes_bit_by_bit(self) -> bool:
+        """Whether an answer is printed before the last is there."""
+        return self.form is Form.jsonl
+
+    @property
+    def writes(self) -> bool:
+        """Whether files are made of the answers."""
+        return not (self.sheet is None and self.html is None and self.copy_to is None)
+
     def check(self) -> None:
         """Refuse before any work what would fail or do nothing after it.
 
@@ -137,31 +150,56 @@ class Showing:
 
 
 def show_answers(
-    out: Output, report: "SearchReport", showing: Showing, *, index: Path | str
+    out: Output,
+    answers: "Iterator[QueryHits | SkippedImage]",
+    showing: Showing,
+    *,
+    index: Path | str,
 ) -> int:
     """Write the files, say so, print the answers; the exit code.
 
     Args:
+        answers: JSON lines are printed as they come; for all else they are waited for.
         index: what was searched, to be named.
     """
-    for skipped in report.skipped:
-        out.warn(f"skipped the query: {skipped.reason}")
+    results, skipped = _taken(out, answers, showing)
     missing = False
     if showing.sheet is not None:
         from cgdcli.views.sheet import write_sheet
 
-        write_sheet(report.results, showing.sheet)
+        write_sheet(results, showing.sheet)
         out.say(f"contact sheet: {showing.sheet}")
     if showing.html is not None:
-        _write_page(out, report, showing.html, index, open_it=showing.open_page)
+        _write_page(out, results, showing.html, index, open_it=showing.open_page)
     if showing.copy_to is not None:
-        missing = _copy(out, report, showing.copy_to, force=showing.force)
-    _print(out, report, showing)
-    return EXIT_SKIPPED if report.skipped or missing else 0
+        several = len(results) + skipped > 1
+        missing = _copy(out, results, showing.copy_to, several=several, force=showing.force)
+    _print(out, results, showing)
+    return EXIT_SKIPPED if skipped or missing else 0
+
+
+def _taken(
+    out: Output, answers: "Iterator[QueryHits | SkippedImage]", showing: Showing
+) -> "tuple[list[QueryHits], int]":
+    """The answers that are wanted once all are there, and how many queries could not be read."""
+    from cgdcli.reports import QueryHits
+    from cgdcli.views.answers import json_lines
+
+    results, skipped = [], 0
+    for answer in answers:
+        if not isinstance(answer, QueryHits):
+            out.warn(f"skipped the query: {answer.reason}")
+            skipped += 1
+            continue
+        if showing.comes_bit_by_bit:
+            out.lines(json_lines([answer]))
+        if not showing.comes_bit_by_bit or showing.writes:
+            results.append(answer)
+    return results, skipped
 
 
 def _write_page(
-    out: Output, report: "SearchReport", target: Path, index: Path | str, *, open_it: bool
+    out: Output, results: "Sequence[QueryHits]", target: Path, index: Path | str, *, open_it: bool
 ) -> None:
     from cgdcli.cli.opening import open_in_browser
     from cgdcli.files import write_text
@@ -170,7 +208,7 @@ def _write_page(
     from cgdcli.views.hits_page import hits_page
 
     with out.progress("page") as on_progress:
-        text = hits_page(report.results, target.parent, index=shown(index), on_progress=on_progress)
+        text = hits_page(results, target.parent, index=shown(index), on_progress=on_progress)
     write_text(target, text)
     out.say(f"page: {target} ({bytes_text(target.stat().st_size)})")
     why_not = open_in_browser(target) if open_it else None
@@ -178,12 +216,13 @@ def _write_page(
         out.warn(f"the page is not opened: {why_not}; open {target} yourself")
 
 
-def _copy(out: Output, report: "SearchReport", folder: Path, *, force: bool) -> bool:
+def _copy(
+    out: Output, results: "Sequence[QueryHits]", folder: Path, *, several: bool, force: bool
+) -> bool:
     """Whether pictures were missing."""
     from cgdcli.views.copies import copy_hits
 
-    several = len(report.results) + len(report.skipped) > 1
-    done = copy_hits(report.results, folder, several=several, force=force)
+    done = copy_hits(results, folder, several=several, force=force)
     for skipped in done.missing[:MISSING_NAMED]:
         out.warn(skipped.reason)
     if len(done.missing) > MISSING_NAMED:
@@ -193,15 +232,14 @@ def _copy(out: Output, report: "SearchReport", folder: Path, *, force: bool) -> 
     return bool(done.missing)
 
 
-def _print(out: Output, report: "SearchReport", showing: Showing) -> None:
+def _print(out: Output, results: "Sequence[QueryHits]", showing: Showing) -> None:
     from cgdcli.views import answers
 
-    results = report.results
     match showing.form:
         case Form.json:
             out.json([answers.answer_dict(result) for result in results])
         case Form.jsonl:
-            out.lines(answers.json_lines(results))
+            pass  # they were printed as they came
         case Form.csv:
             out.lines(answers.csv_lines(results))
         case Form.paths:
@@ -210,6 +248,6 @@ def _print(out: Output, report: "SearchReport", showing: Showing) -> None:
             from cgdcli.cli.drawing import drawn
             from cgdcli.views.tables import hits_table
 
-            pictures = drawn(out, report, showing.thumbnails)
+            pictures = drawn(out, results, showing.thumbnails)
             for result in results:
                 out.show(hits_table(result, pictures))

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgdcli.config import ScanConfig, VectorConfig
-from cgdcli.errors import IndexFileError, MismatchError
+from cgdcli.errors import DatasetError, IndexFileError, MismatchError
 from cgdcli.index.exact import nearest
 from cgdcli.index.kept_graphs import graph_in
 from cgdcli.index.mapped_rows import MappedRows
@@ -73,7 +73,13 @@ class EmbeddingIndex:
         Raises:
             IndexFileError: missing or damaged, NaN, rows that are not unit.
             MismatchError: the two files are not of one index, or the parts are not.
+            DatasetError: `root` is not a folder.
         """
+        if root is not None and not root.is_dir():
+            raise DatasetError(
+                f"--root `{root}` is not a folder; the folder that holds the pictures is wanted",
+                hint="leave it out to look where they were",
+            )
         in_milvus = milvus_address(path)
         if in_milvus is not None:
             from cgdcli.index.milvus.opened import MilvusIndex  # which stands on this module

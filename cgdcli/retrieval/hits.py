@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,33 @@ class Searched:
     blocks: Blocks | None
     among: NDArray[np.int64] | RowFilter | None
 
+    @cached_property
+    def quick(self) -> ApproximateIndex | None:
+        """The approximate index, where there is one that is worth it; said once."""
+        config = self.config
+        if config.exact and self.index.proposed_by not in (None, "FLAT"):
+            raise ConfigError(
+                f"--exact: rows of `{shown(self.index.path)}` are found by its "
+                f"{self.index.proposed_by} graph",
+                hint="leave it out, or search the index in files that was sent there",
+            )
+        if config.exact or self.index.proposed_by is not None or isinstance(self.among, RowFilter):
+            return None
+        quick = ApproximateIndex.beside(self.index)
+        if quick is None or not quick.is_worth_it(self.wanted, self.among):
+            return None
+        logger.info(
+            "`%s` proposes what is looked at (it finds %.1f %% of the ten nearest); --exact looks "
+            "at every row",
+            *(faiss_path(self.index.path), 100 * quick.facts.recall),
+        )
+        return quick
+
+    @property
+    def wanted(self) -> int:
+        """Rows of each query that are found."""
+        return self.config.rerank.top if self.config.rerank else self.config.k
+
 
 @dataclass(frozen=True)
 class _Found:
@@ -65,22 +93,9 @@ def _nearest(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """By the approximate index where there is one that is worth it; what it lacks, by every row."""
     index, config, among = searched.index, searched.config, searched.among
-    k = config.rerank.top if config.rerank else config.k
-    if config.exact and index.proposed_by not in (None, "FLAT"):
-        raise ConfigError(
-            f"--exact: rows of `{shown(index.path)}` are found by its {index.proposed_by} graph",
-            hint="leave it out, or search the index in files that was sent there",
-        )
-    quick = None
-    if not config.exact and index.proposed_by is None and not isinstance(among, RowFilter):
-        quick = ApproximateIndex.beside(index)
-    if quick is None or isinstance(among, RowFilter) or not quick.is_worth_it(k, among):
+    k, quick = searched.wanted, searched.quick
+    if quick is None or isinstance(among, RowFilter):
         return index.search(rows, k, exclude=exclude, among=among, config=config.scan)
-    logger.info(
-        "`%s` proposes what is looked at (it finds %.1f %% of the ten nearest); --exact looks at "
-        "every row",
-        *(faiss_path(index.path), 100 * quick.facts.recall),
-    )
     similarities, ids = quick.search(rows, index.rows, k, exclude=exclude, among=among)
     there = len(index) if among is None else len(among)
     for query in np.flatnonzero((ids < 0).any(axis=1)).tolist():

@@ -10,6 +10,7 @@
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgdcli.config import Device
+from cgdcli.engines import Engine
 from cgdcli.errors import ConfigError, DatasetError
 from cgdcli.images.incoming import is_elsewhere, kept, received
 from cgdcli.index.store import EmbeddingIndex
@@ -41,32 +43,76 @@ class Query:
     own_rows: frozenset[int]
 
 
-def read_queries(
-    names: list[str], index: EmbeddingIndex, model: Model, device: Device
-) -> tuple[dict[str, Query], list[SkippedImage]]:
-    """Every query that can be read, by its name; and those that cannot.
+class QueryReader:
+    """Makes queries of names; the network is loaded once, when one wants it.
+
+    Args:
+        names: all that will be read.
+        model: to embed pictures; None for the one that made the index.
 
     Raises:
         DatasetError: one is missing, a folder, or a row that is not there.
+        ConfigError: a model is named and nothing would be embedded.
     """
-    answers: dict[str, Query] = {}
-    files: dict[str, Path] = {}
-    for name in dict.fromkeys(names):
-        match = _ROW.fullmatch(name)
-        if match and not os.path.exists(name):  # noqa: PTH110 - Path's raises if it is too long
-            answers[name] = _query_row(index, int(match[1]))
-        else:
-            files[name] = _file_of(name)
-    if not files and model is not None:
-        raise ConfigError(
-            "a model is named, but every query is a row of the index: nothing would be embedded",
-            hint="leave out --model, or ask with a picture",
+
+    def __init__(
+        self, names: Sequence[str], index: EmbeddingIndex, model: Model, device: Device
+    ) -> None:
+        self.index, self.model, self.device = index, model, device
+        self._engine: Engine | None = None
+        self._rows: dict[str, int] = {}
+        self._files: dict[str, Path] = {}
+        for name in names:
+            match = _ROW.fullmatch(name)
+            if match and not os.path.exists(name):  # noqa: PTH110 - Path's raises if it is too long
+                self._rows[name] = _known_row(index, int(match[1]))
+            elif name not in self._files and not is_elsewhere(name):
+                self._files[name] = _file_of(name)
+        if model is not None and len(self._rows) == len(set(names)):
+            raise ConfigError(
+                "a model is named, but every query is a row of the index: nothing would be "
+                "embedded",
+                hint="leave out --model, or ask with a picture",
+            )
+
+    def read(self, names: Sequence[str]) -> tuple[dict[str, Query], list[SkippedImage]]:
+        """Those that can be read, by name; and those that cannot.
+
+        Raises:
+            DatasetError: one from elsewhere cannot be had.
+        """
+        wanted = dict.fromkeys(names)
+        found = {
+            name: _query_row(self.index, self._rows[name]) for name in wanted if name in self._rows
+        }
+        files = {name: self._file(name) for name in wanted if name not in found}
+        if self.model is None:
+            found |= _known(files, self.index)
+        unknown = {name: path for name, path in files.items() if name not in found}
+        return found, self._embed(unknown, found) if unknown else []
+
+    def _file(self, name: str) -> Path:
+        if name not in self._files:
+            self._files[name] = received(name)
+        return self._files[name]
+
+    def _embed(self, files: dict[str, Path], found: dict[str, Query]) -> list[SkippedImage]:
+        index, names, skipped = self.index, list(files), []
+        if self._engine is None:
+            self._engine = query_engine(index, self.model, self.device)
+        exact = index.header is None or index.header.exact_decode
+        batches = embed_files(
+            self._engine, list(files.values()), batch_size=32, workers=0, exact_decode=exact
         )
-    if model is None:
-        answers |= _known(files, index)
-    unknown = {name: path for name, path in files.items() if name not in answers}
-    skipped = _embed(unknown, answers, index, model, device) if unknown else []
-    return answers, skipped
+        for batch in batches:
+            for row, picture in zip(batch.rows, batch.pictures, strict=True):
+                name = names[picture.position]
+                own, _ = index.find_rows(files[name], picture.sha256)
+                found[name] = _query_file(index, name, files[name], row, own)
+            for unread in batch.skipped:
+                name = names[unread.position]
+                skipped.append(SkippedImage(name, f"`{name}` {unread.reason}"))
+        return skipped
 
 
 def _known(files: dict[str, Path], index: EmbeddingIndex) -> dict[str, Query]:
@@ -86,34 +132,7 @@ def _known(files: dict[str, Path], index: EmbeddingIndex) -> dict[str, Query]:
     return known
 
 
-def _embed(
-    files: dict[str, Path],
-    answers: dict[str, Query],
-    index: EmbeddingIndex,
-    model: Model,
-    device: Device,
-) -> list[SkippedImage]:
-    skipped: list[SkippedImage] = []
-    names = list(files)
-    engine = query_engine(index, model, device)
-    exact = index.header is None or index.header.exact_decode
-    batches = embed_files(
-        engine, list(files.values()), batch_size=32, workers=0, exact_decode=exact
-    )
-    for batch in batches:
-        for row, picture in zip(batch.rows, batch.pictures, strict=True):
-            name = names[picture.position]
-            own, _ = index.find_rows(files[name], picture.sha256)
-            answers[name] = _query_file(index, name, files[name], row, own)
-        for unread in batch.skipped:
-            name = names[unread.position]
-            skipped.append(SkippedImage(name, f"`{name}` {unread.reason}"))
-    return skipped
-
-
 def _file_of(name: str) -> Path:
-    if is_elsewhere(name):
-        return received(name)
     path = Path(name)
     # Unlike Path's these raise nothing for a name that is longer than a file's can be.
     if os.path.isdir(path):  # noqa: PTH112
@@ -129,13 +148,17 @@ def _file_of(name: str) -> Path:
     return path if path.is_file() else kept(name, path)
 
 
-def _query_row(index: EmbeddingIndex, number: int) -> Query:
+def _known_row(index: EmbeddingIndex, number: int) -> int:
     if number >= len(index):
         rows = f"whose rows are 0 to {len(index) - 1}" if len(index) else "which has no rows"
         raise DatasetError(
             f"query row:{number} is not in `{shown(index.path)}`, {rows}",
             hint="see the rows with `cgd inspect " + shown(index.path) + " --rows`",
         )
+    return number
+
+
+def _query_row(index: EmbeddingIndex, number: int) -> Query:
     picture, file = index.picture(number), index.file(number)
     row = np.asarray(index.rows[number], dtype=np.float32)
     label = picture.label if picture else None
