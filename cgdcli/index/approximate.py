@@ -228,7 +228,11 @@ class ApproximateIndex:
         return 4 * self.candidates(k) < rows and rows > FEW_OF_ALL * self.facts.rows
 
     def propose(self, queries: NDArray[np.float32], count: int, among: Ids | None = None) -> Ids:
-        """Rows (Q, count), best first by what it knows, -1 where there are no more."""
+        """Rows (Q, count), best first by what it knows, -1 where there are no more.
+
+        Raises:
+            IndexFileError: rows that there are not: the file is damaged.
+        """
         faiss = self.faiss
         faiss.omp_set_num_threads(min(cores(), len(queries)))
         settings: dict[str, Any] = {"nprobe": self.facts.nprobe}
@@ -240,7 +244,14 @@ class ApproximateIndex:
         _, found = self.index.search(
             np.ascontiguousarray(queries, np.float32), count, params=parameters
         )
-        return np.asarray(found, dtype=np.int64)
+        rows = np.asarray(found, dtype=np.int64)
+        if rows.max(initial=-1) >= self.facts.rows:
+            raise IndexFileError(
+                f"the approximate index proposes row {rows.max()} of {self.facts.rows}: its file "
+                "is damaged",
+                hint="make it anew: cgd index ... --force; or search with --exact",
+            )
+        return rows
 
 
 def _opened(file: Path, facts: ApproximateFacts) -> Any:

@@ -11,7 +11,7 @@ from test_store import DIM, build, header, pictures
 
 from cgdcli import SearchConfig, search_images
 from cgdcli.config import ApproximateConfig
-from cgdcli.errors import ConfigError, OutputError
+from cgdcli.errors import ConfigError, IndexFileError, OutputError
 from cgdcli.files import writer_lock
 from cgdcli.index import approximate, approximating
 from cgdcli.index.approximate import ApproximateFacts, ApproximateIndex, facts_path, faiss_path
@@ -247,3 +247,15 @@ def test_nothing_is_left_of_one_that_failed(copied, monkeypatch):
 )
 def test_cells(rows, count):
     assert cells(rows) == count
+
+
+def test_rows_that_there_are_not_are_no_answer(copied):
+    file, facts = faiss_path(copied), facts_path(copied)
+    data = file.read_bytes()
+    damaged = data.replace(np.int64(1_234).tobytes(), np.int64(9_999_999).tobytes())
+    assert damaged != data
+    file.write_bytes(damaged)
+    known = json.loads(facts.read_text())  # the digest is of beginning and end: more is not read
+    facts.write_text(json.dumps(known | {"digest": approximate.file_digest(file)}))
+    with pytest.raises(IndexFileError, match="proposes row 9999999 of 6000"):
+        search_images("row:1234", copied, SearchConfig(k=5))
