@@ -1,6 +1,6 @@
 """`cgd evaluate`: Recall@K and mAP@R of a model on folders, or of an index."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -43,7 +43,10 @@ from cgdcli.config import (
 )
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from cgdcli.reports import EvaluationReport, VectorsReport
+    from cgdcli.reports.base import Report
 
 
 def evaluate(
@@ -219,11 +222,8 @@ def _compare(
 
     assert index is not None
     report = compare_index_quality(index, against, ranks, table=table, ignore_same=ignore_same)
-    if as_json:
-        out.json(report.to_dict())
-        return
-    out.lines(f"{line}\n" for line in index_comparison_lines(report))
-    out.show(comparison_table(report))
+    lines, shown = index_comparison_lines(report), comparison_table(report)
+    _show_lines(out, report, lines, shown, as_json=as_json)
 
 
 def _rerank(
@@ -241,11 +241,8 @@ def _rerank(
 
     assert index is not None
     report = judge_reranking(index, config, ranks, table=table, ignore_same=ignore_same)
-    if as_json:
-        out.json(report.to_dict())
-        return
-    out.lines(f"{line}\n" for line in rerank_lines(report))
-    out.show(comparison_table(report))
+    lines, shown = rerank_lines(report), comparison_table(report)
+    _show_lines(out, report, lines, shown, as_json=as_json)
 
 
 def _calibrate(out: Output, index: Path, *, as_json: bool) -> None:
@@ -254,9 +251,23 @@ def _calibrate(out: Output, index: Path, *, as_json: bool) -> None:
 
     with out.progress("comparing") as on_progress:
         report = calibrate_index(index, on_progress=on_progress)
+    lines, shown = calibration_lines(report), calibration_table(report)
+    _show_lines(out, report, lines, shown, as_json=as_json)
+    if not as_json:
+        out.say(f"kept: {report.file}")
+
+
+def _show_lines(
+    out: Output,
+    report: "Report",
+    lines: Iterable[str],
+    table: "RenderableType",
+    *,
+    as_json: bool,
+) -> None:
+    """What it comes to, in words, and its table; or all of it as JSON."""
     if as_json:
         out.json(report.to_dict())
         return
-    out.lines(f"{line}\n" for line in calibration_lines(report))
-    out.show(calibration_table(report))
-    out.say(f"kept: {report.file}")
+    out.lines(f"{line}\n" for line in lines)
+    out.show(table)

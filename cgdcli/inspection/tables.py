@@ -66,16 +66,20 @@ def shape_text(shape: tuple[int, ...] | None) -> str:
 
 def rows_as_csv(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
     """CSV lines with a header line."""
-    table = io.StringIO()
-    writer: csv.DictWriter[str] | None = None
+    first = True
     for row in rows:
-        if writer is None:
-            writer = csv.DictWriter(table, list(row), lineterminator="\n")
-            writer.writeheader()
-        writer.writerow(row)
-        yield table.getvalue()
-        table.seek(0)
-        table.truncate()
+        if first:
+            yield _csv_line(row)
+        first = False
+        yield _csv_line(row.values())
+
+
+def _csv_line(cells: Iterable[Any]) -> str:
+    """The writer quotes a name with a character of its line's end in it, so that is CR LF; the line
+    ends with LF alone, as other commands want it."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\r\n").writerow(cells)
+    return line.getvalue().removesuffix("\r\n") + "\n"
 
 
 def rows_as_json_lines(rows: Iterable[dict[str, Any]]) -> Iterator[str]:

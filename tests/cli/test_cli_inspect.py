@@ -12,6 +12,8 @@ import pytest
 import torch
 from cli_toys import check_failure
 
+from cgdcli.inspection import rows_as_csv
+
 
 def facts(ran, kind):
     assert ran.code == 0, ran.err
@@ -86,6 +88,14 @@ def test_rows_as_csv(cgd, in_toy):
     assert len(rows) == 9
     assert {"row", "path", "label", "sha256"} <= set(rows[0])
     assert rows[0]["label"] == "blue" and rows[0]["row"] == "0"
+
+
+def test_names_with_line_ends_come_back_from_csv():
+    rows = [{"path": name, "label": 1} for name in ("a\rb.jpg", 'c"d\ne.jpg', "f\r\ng", "h,i")]
+    text = "".join(rows_as_csv(rows))
+    assert text.startswith("path,label\n") and text.endswith("1\n")
+    read = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert [row["path"] for row in read] == [row["path"] for row in rows]
 
 
 def test_csv_without_rows_would_do_nothing(cgd, in_toy):
