@@ -34,8 +34,14 @@ class Head(StrEnum):
 
 
 class HeadStart(StrEnum):
-    """How the branches' projections are drawn: orthonormal rows, or PyTorch's uniform ones."""
+    """How the branches' projections are drawn.
 
+    `orthogonal`: rows orthonormal. `centred`: these, and orthogonal to the vector of ones, so that
+    a descriptor's mean over its channels, which all pictures have in common, counts for nothing, as
+    after a LayerNorm. `uniform`: as PyTorch draws them.
+    """
+
+    centred = "centred"
     orthogonal = "orthogonal"
     uniform = "uniform"
 

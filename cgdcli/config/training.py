@@ -106,7 +106,9 @@ class TrainConfig:
     optimizer: Optimizer = setting(Optimizer.adamw, "Of the steps.")
     learning_rate: float = setting(1.6e-3, "Of the backbone.", 1e-12, 1e3)
     head_start: HeadStart = setting(
-        HeadStart.orthogonal, "How the branches' projections are drawn."
+        HeadStart.centred,
+        "How the branches' projections are drawn; `centred`: orthonormal, and blind to the mean "
+        "over channels, which all pictures have in common.",
     )
     head_rate: float = setting(
         0.0,

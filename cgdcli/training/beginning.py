@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cgdcli.config import HeadStart, TrainConfig
 from cgdcli.errors import CheckpointError
@@ -30,9 +30,12 @@ def initial_model(config: TrainConfig, classes: int) -> CGD:
                 transform=backbone_transform(config.backbone, config.image_size),
             )
         )
-        if config.head_start is HeadStart.orthogonal:
-            for branch in model.branches:
-                nn.init.orthogonal_(cast(nn.Linear, branch).weight)
+        for branch in model.branches:
+            weight = cast(nn.Linear, branch).weight
+            if config.head_start is HeadStart.orthogonal:
+                nn.init.orthogonal_(weight)
+            elif config.head_start is HeadStart.centred:
+                draw_centred_(weight)
     if config.backbone_weights == "none":
         return model
     if config.backbone_weights == "default":
@@ -49,6 +52,28 @@ def initial_model(config: TrainConfig, classes: int) -> CGD:
     load_strictly(model.backbone, trunk, f"--backbone-weights {config.backbone_weights}")
     _warn_of_rate(model, config)
     return model
+
+
+@torch.no_grad()
+def draw_centred_(weight: Tensor) -> None:
+    """Draw an orthogonal matrix of the vectors whose sum is 0, in place.
+
+    Descriptors of maps that end with a ReLU are of one sign, and their mean over channels is what
+    two pictures of anything share. As LayerNorm does before ProxyNCA++'s embedding (arXiv
+    2004.01113), without its scale, which the L2 norm after it undoes.
+
+    Args:
+        weight: (d, C), C of 2 or more. Rows become orthonormal where d < C, else columns are an
+            isometry of the vectors whose sum is 0.
+    """
+    channels = weight.shape[1]
+    weight[:, 0] = 0
+    weight[:, 1:] = nn.init.orthogonal_(weight.new_empty(len(weight), channels - 1))
+    # The reflection of the first axis onto the vector of ones.
+    mirror = torch.full_like(weight[0], -(channels**-0.5))
+    mirror[0] += 1
+    mirror /= torch.linalg.vector_norm(mirror)
+    weight -= 2 * torch.outer(weight @ mirror, mirror)
 
 
 def _warn_of_rate(model: CGD, config: TrainConfig) -> None:

@@ -56,21 +56,36 @@ def test_a_rate_for_resnets_is_said_to_be_high_for_what_has_no_batch_norm(
     assert ("has no BatchNorm" in caplog.text) is said
 
 
+def projection(dim, **settings):
+    given = TrainConfig(backbone_weights="none", image_size=32, **settings)
+    model = initial_model(replace(given, descriptors="S", embedding_dim=dim), 3)
+    return model.branches[0].weight.detach()
+
+
 @pytest.mark.parametrize("dim", [8, 1024])  # of 512 channels to fewer, and to more than there are
 def test_projections_are_drawn_orthonormal(dim):
-    def weight(**settings):
-        given = TrainConfig(backbone_weights="none", image_size=32, **settings)
-        return (
-            initial_model(replace(given, descriptors="S", embedding_dim=dim), 3).branches[0].weight
-        )
-
-    found = weight().detach()
+    found = projection(dim, head_start="orthogonal")
     square = found @ found.T if dim < found.shape[1] else found.T @ found
     assert torch.allclose(square, torch.eye(len(square)), atol=1e-5)
-    assert torch.equal(found, weight().detach())
-    assert not torch.allclose(found, weight(seed=1).detach())
-    uniform = weight(head_start="uniform").detach()
+    assert not torch.allclose(found, projection(dim, seed=1, head_start="orthogonal"))
+    uniform = projection(dim, head_start="uniform")
     assert uniform.abs().max() <= 512**-0.5  # nn.Linear's own, as the reference draws them
+
+
+@pytest.mark.parametrize("dim", [8, 512, 1024])
+def test_projections_are_blind_to_what_all_channels_share(dim):
+    found = projection(dim)
+    assert found.sum(dim=1).abs().max() < 1e-5
+    vectors = torch.rand(20, 512)
+    centred = vectors - vectors.mean(dim=1, keepdim=True)
+    torch.testing.assert_close(vectors @ found.T, centred @ found.T, atol=1e-5, rtol=0)
+    if dim < 512:
+        assert torch.allclose(found @ found.T, torch.eye(dim), atol=1e-5)
+    else:  # lengths and angles of what is left stay
+        kept = centred @ found.T
+        torch.testing.assert_close(kept @ kept.T, centred @ centred.T, atol=1e-4, rtol=1e-4)
+    assert torch.equal(found, projection(dim))
+    assert not torch.allclose(found, projection(dim, seed=1))
 
 
 def test_a_file_that_is_not_there_is_said(tmp_path):
