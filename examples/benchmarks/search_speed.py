@@ -1,7 +1,7 @@
 """Search against other ways to do it, each in fresh processes, at several sizes.
 
     python examples/benchmarks/search_speed.py [--sizes 10000,100000,1000000] [--repeats 5]
-        [--approximate]
+        [--approximate] [--rclip PYTHON]
 
 - cgd: `cgd search row:N ... --json`, the whole command.
 - NumPy: `np.load` mapped, a product with all rows, `argpartition`.
@@ -9,6 +9,11 @@
 - the reference's way: leftthomas/CGD's test.py and utils.py: `torch.load` of all vectors,
   `torch.cdist` of the queries with all of them, `topk`. It needs the vectors as a .pth beside.
 - approximate (with --approximate): `cgd index` once, then as cgd.
+- rclip (with --rclip, a Python that has it; it wants another NumPy than cgd): its own database and
+  its own `search`, given the vector where it would compute one of a text, so that its network is
+  never loaded. One query a process, as its command has it.
+
+clip-retrieval's search is faiss's, behind a server.
 
 One query, and 100. Wall seconds of the whole process, imports included, and its largest resident
 set, of which mapped pages of the file are a part. Medians; everything in turns; files in the page
@@ -52,6 +57,32 @@ distances = torch.cdist(rows[numbers].unsqueeze(0), rows.unsqueeze(0)).squeeze(0
 ids = distances.topk(10, dim=-1, largest=False)[1].tolist()
 """,
 }
+# Filled once, by rclip's own code.
+RCLIP_MAKE = """
+import json, sys
+import numpy as np
+from rclip.db import DB, NewImage
+rows, database = np.load(sys.argv[1], mmap_mode="r"), DB(sys.argv[1][:-3] + "rclip")
+for number, row in enumerate(rows):
+    picture = NewImage(filepath=f"/pictures/{number}.jpg", modified_at=0, size=0,
+                       vector=row.tobytes(), hash=None)
+    database.upsert_image(picture, commit=False)
+database.close()
+"""
+RCLIP = """
+import numpy as np
+from rclip.db import DB
+from rclip.main import RClip
+from rclip.model import Model
+
+class Given(Model):
+    def compute_features_for_queries(self, queries):
+        return np.load(file, mmap_mode="r")[numbers[0]] if queries else np.zeros(512, np.float32)
+
+rclip = RClip(Given(), DB(file[:-3] + "rclip"), 8, None)
+found = rclip.search("picture", "/pictures", 10)
+ids = [[int(hit.filepath[10:-4]) for hit in found]]
+"""
 HEAD = "import json, sys\nfile, numbers = sys.argv[1], json.loads(sys.argv[2])\n"
 
 
@@ -92,7 +123,9 @@ def measured(line: list[str]) -> tuple[float, float, list[list[int]]]:
     return seconds, megabytes, found
 
 
-def lines(path: Path, numbers: list[int], approximate: bool) -> dict[str, list[str]]:
+def lines(
+    path: Path, numbers: list[int], approximate: bool, rclip: str | None
+) -> dict[str, list[str]]:
     """The command of each way."""
     search = [sys.executable, "-m", "cgdcli", "search", *(f"row:{n}" for n in numbers)]
     search += ["--index", str(path), "--json", "-q"]
@@ -102,6 +135,9 @@ def lines(path: Path, numbers: list[int], approximate: bool) -> dict[str, list[s
     for name, text in WAYS.items():
         script = f"{HEAD}{text}print(json.dumps(ids))"
         found[name] = [sys.executable, "-c", script, str(path), json.dumps(numbers)]
+    if rclip and len(numbers) == 1:
+        script = f"{HEAD}{RCLIP}print(json.dumps(ids))"
+        found["rclip"] = [rclip, "-c", script, str(path), json.dumps(numbers)]
     return found
 
 
@@ -111,6 +147,7 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--approximate", action="store_true")
+    parser.add_argument("--rclip", metavar="PYTHON", help="with rclip 3 in it; 512 columns")
     given = parser.parse_args()
     print(f"{os.cpu_count()} cores, {given.dim} columns\n")
     print("| rows | queries | way | seconds | times as long as cgd | MB | the same 10 |")
@@ -119,6 +156,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "rows.npy"
             make(path, rows, given.dim)
+            if given.rclip:
+                subprocess.run([given.rclip, "-c", RCLIP_MAKE, str(path)], check=True)
             if given.approximate and rows >= 100_000:
                 report = index_approximately(path, ApproximateConfig())
                 print(
@@ -128,12 +167,13 @@ def main() -> None:
                     f"{report.exact_per_second:.1f} -->"
                 )
             for count in (1, 100):
-                compare(path, rows, count, given.repeats, given.approximate and rows >= 100_000)
+                numbers = np.linspace(0, rows - 1, count + 2).astype(int)[1:-1].tolist()
+                approximate = given.approximate and rows >= 100_000
+                ways = lines(path, numbers, approximate, given.rclip)
+                compare(rows, count, given.repeats, ways)
 
 
-def compare(path: Path, rows: int, count: int, repeats: int, approximate: bool) -> None:
-    numbers = np.linspace(0, rows - 1, count + 2).astype(int)[1:-1].tolist()
-    ways = lines(path, numbers, approximate)
+def compare(rows: int, count: int, repeats: int, ways: dict[str, list[str]]) -> None:
     runs: dict[str, list[tuple[float, float, list[list[int]]]]] = {name: [] for name in ways}
     for _ in range(repeats):
         for name, line in ways.items():
