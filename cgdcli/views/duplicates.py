@@ -32,6 +32,13 @@ def summary_lines(report: DuplicatesReport) -> list[str]:
     grouped = sum(len(group.images) for group in report.groups)
     exact = sum(group.exact for group in report.groups)
     size = sum(image.bytes or 0 for group in report.groups for image in group.spare)
+    if not report.groups:
+        found = f"no two of {counted(report.rows, 'row')} at a similarity of"
+        return [
+            f"{shown(report.index)}: {found} {report.threshold:g} or above; "
+            f"in {duration(report.seconds)}",
+            split_words(report),
+        ]
     lines = [
         f"{shown(report.index)}: {counted(report.rows, 'row')}, "
         f"{counted(len(report.groups), 'group')} of {counted(grouped, 'picture')} at a similarity "

@@ -255,7 +255,7 @@ def _hit(hit: Hit, label: str | None, writer: _Writer) -> str:
         else ""
     )
     # Of hits ordered anew: what the order is by.
-    score = "" if hit.score is None else f'<p class="soft">score {hit.score:.4f}</p>'
+    score = "" if hit.score is None else f'<p class="soft">score {hit.score:z.4f}</p>'
     # A row of an array alone: no table says what it is.
     path = None if hit.path == f"row:{hit.row}" else hit.path
     frame = writer.frame(
@@ -264,7 +264,7 @@ def _hit(hit: Hit, label: str | None, writer: _Writer) -> str:
     return (
         f'<li class="hit item {kind}">{frame}<div class="about">'
         f'<div class="line"><span class="rank"><span class="unseen">rank </span>{hit.rank}</span>'
-        f'<span><span class="unseen">similarity </span>{hit.similarity:.4f}</span></div>'
+        f'<span><span class="unseen">similarity </span>{hit.similarity:z.4f}</span></div>'
         f"{score}{_length(hit.similarity)}{_branches(hit)}{words}<p>{writer.link(hit.path)}</p></div></li>"
     )
 

@@ -89,7 +89,7 @@ def _draw_hit(
     colour = UNKNOWN if right is None else RIGHT if right else WRONG
     _draw_tile(sheet, draw, hit.path, place, colour)
     label = f"label {hit.label}" if hit.label is not None else Path(hit.path).name
-    _caption(draw, place, f"{hit.rank}   {hit.similarity:.4f}", label, right)
+    _caption(draw, place, f"{hit.rank}   {hit.similarity:z.4f}", label, right)
 
 
 def _draw_tile(

@@ -46,8 +46,8 @@ def hits_table(
     table.add_column("label")
     table.add_column("path", overflow="fold")
     for hit in result.hits:
-        cells = [str(hit.rank), f"{hit.similarity:.4f}"]
-        cells += [f"{hit.score:.4f}"] if hit.score is not None else []
+        cells = [str(hit.rank), f"{hit.similarity:z.4f}"]
+        cells += [f"{hit.score:z.4f}"] if hit.score is not None else []
         cells += [f"{(hit.branches or {})[letter]:.2f}" for letter in letters]
         cells += [hit.label if hit.label is not None else "-", hit.path]
         row: list[RenderableType] = [pictures.get(hit.path, "")] if pictures else []

@@ -42,6 +42,17 @@ def test_the_groups_in_words(cgd, index):
     ]
 
 
+def test_where_there_are_none_nothing_could_go(cgd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ["train/a/1.png", "test/a/2.png"]
+    for i, name in enumerate(names):
+        draw(tmp_path / "data" / name, (40 * i, 9, 9), (30, 30))
+    alone = index_of(tmp_path / "f.npy", turned(0, 60), names, tmp_path / "data")
+    ran = cgd("duplicates", alone)
+    assert ran.code == 0 and "no two of 2 rows at a similarity of 0.96 or above" in ran.out
+    assert "no group across splits" in ran.out and "could go" not in ran.out
+
+
 def test_json(cgd, index):
     ran = cgd("duplicates", index, "--threshold", "0.95", "--json")
     report = json.loads(ran.out)

@@ -51,6 +51,7 @@ def test_a_line_a_hit_and_nothing_that_a_terminal_obeys():
 def test_a_score_has_a_column_where_there_is_one():
     assert lines(answer(0.25))[2].split() == ["rank", "similarity", "score", "label", "path"]
     assert "score" not in lines(answer())[2]
+    assert " 0.0000 " in lines(answer(-1e-9))[4] and "-0.0000" not in lines(answer(-1e-9))[4]
 
 
 def test_the_sheet_takes_such_names(tmp_path, monkeypatch):
