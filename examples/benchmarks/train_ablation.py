@@ -30,6 +30,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "base": {},
     "layer4": {"stride": "layer4"},
     "torchvision's strides": {"stride": "standard"},
+    "projections see the mean": {"head_start": "orthogonal"},
     "projections learn": {"head_rate": 0.6},
     "projections learn, drawn uniform": {"head_rate": 0.6, "head_start": "uniform"},
     "weight decay": {"weight_decay": 0.05},
