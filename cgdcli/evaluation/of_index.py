@@ -16,6 +16,7 @@ from cgdcli.evaluation.scoring import QueryScores, summary
 from cgdcli.evaluation.tables import Roles, judge_rows
 from cgdcli.index.parted_rows import PartedRows
 from cgdcli.index.store import EmbeddingIndex
+from cgdcli.remote import shown
 from cgdcli.reports import EvaluationReport
 
 
@@ -93,7 +94,7 @@ def evaluate_index(
     """
     labelled = labelled_rows(index, columns=columns, ignore_same=ignore_same)
     judged = judge_labelled(labelled, ranks)
-    what = str(index.path)
+    what = shown(index.path)
     if labelled.left_out:
         what += f" ({labelled.left_out} rows without label left out)"
     return detailed(
@@ -122,7 +123,7 @@ def labelled_rows(
     numbers = np.array([i for i, label in enumerate(labels) if label is not None], dtype=np.int64)
     if not len(numbers):
         raise DatasetError(
-            f"no row of `{index.path}` has a label, so nothing says which hits are right",
+            f"no row of `{shown(index.path)}` has a label, so nothing says which hits are right",
             hint="embed a folder of class folders, or give --labels FILE.csv when embedding",
         )
     known = tuple(label for label in labels if label is not None)
@@ -171,8 +172,8 @@ def _roles(
     for role, found in (("query", asks), ("picture of the gallery", stored)):
         if not found.any():
             raise DatasetError(
-                f"`{columns.file}` makes no labelled row of `{index.path}` a {role}, so there is "
-                "nothing to measure",
+                f"`{columns.file}` makes no labelled row of `{shown(index.path)}` a {role}, so there "
+                "is nothing to measure",
                 hint="mark some with is_query and some with is_gallery, or none at all",
             )
     return Roles(asks, stored, groups)

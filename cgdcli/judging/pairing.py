@@ -16,6 +16,7 @@ from cgdcli.evaluation.tables import Roles
 from cgdcli.index.records import Picture
 from cgdcli.index.store import EmbeddingIndex, open_index
 from cgdcli.judging.differences import paired_differences
+from cgdcli.remote import shown
 from cgdcli.reports import ComparedIndexes
 
 # A difference on a few pictures that two indexes happen to share is none of the indexes.
@@ -59,8 +60,8 @@ def compare_index_quality(
     judged, judged_b = judge_labelled(a, ranks), judge_labelled(b, ranks)
     labels = judged.labels
     return ComparedIndexes(
-        str(one.index.path),
-        str(other.index.path),
+        shown(one.index.path),
+        shown(other.index.path),
         matched_by,
         queries=len(labels),
         gallery=judged.scores.gallery,
@@ -122,7 +123,8 @@ def _check_enough(one: LabelledRows, other: LabelledRows, shared: int, relabelle
         return
     under = f", and {relabelled} more under different labels" if relabelled else ""
     raise MismatchError(
-        f"`{one.index.path}` has {sizes[0]} labelled pictures, `{other.index.path}` {sizes[1]}; "
+        f"`{shown(one.index.path)}` has {sizes[0]} labelled pictures, "
+        f"`{shown(other.index.path)}` {sizes[1]}; "
         f"{shared} are in both with the same label{under}: a paired difference wants the same "
         "pictures, at least half of the smaller index",
         hint="embed the same folder with both models, then compare the two indexes",

@@ -10,6 +10,7 @@ from cgdcli.evaluation.of_index import judge_labelled, labelled_rows
 from cgdcli.evaluation.scoring import check_ranks
 from cgdcli.index.store import EmbeddingIndex, open_index
 from cgdcli.judging.differences import paired_differences
+from cgdcli.remote import shown
 from cgdcli.reports import RerankReport
 
 
@@ -41,7 +42,7 @@ def judge_reranking(
     plain = judge_labelled(labelled, ranks)
     anew = judge_labelled(labelled, ranks, config)
     return RerankReport(
-        str(labelled.index.path),
+        shown(labelled.index.path),
         str(config.method),
         config.top,
         queries=len(plain.labels),

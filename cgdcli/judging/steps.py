@@ -42,6 +42,7 @@ from cgdcli.index.store import EmbeddingIndex, open_index
 from cgdcli.index.whitening import Projection, check_enough, learn_projection
 from cgdcli.networks import Model, Network, known_network
 from cgdcli.querying import model_of_index
+from cgdcli.remote import shown
 from cgdcli.reports import VectorsReport, VectorStep
 from cgdcli.streaming import OnProgress
 
@@ -161,7 +162,7 @@ def _of_index(index: EmbeddingIndex, config: EmbedConfig) -> Judging:
     def make(size: int) -> Engine:
         if precision is EmbedPrecision.int8 and size != network.config.transform.image_size:
             raise ConfigError(
-                f"`{index.path}` is int8, calibrated on pictures of "
+                f"`{shown(index.path)}` is int8, calibrated on pictures of "
                 f"{network.config.transform.image_size} pixels, and --scales has them of {size}",
                 hint="leave --scales out, or make the index in another --precision",
             )
@@ -174,7 +175,7 @@ def _of_index(index: EmbeddingIndex, config: EmbedConfig) -> Judging:
 
     return Judging(
         _labelled(index),
-        str(index.path),
+        shown(index.path),
         index.vectors,
         network.config,
         make,
@@ -203,7 +204,7 @@ def _labelled(index: EmbeddingIndex) -> ImageTable:
     ]
     if not found:
         raise DatasetError(
-            f"no row of `{index.path}` has a label, so nothing says which hits are right",
+            f"no row of `{shown(index.path)}` has a label, so nothing says which hits are right",
             hint="embed a folder of class folders, or give --labels FILE.csv when embedding",
         )
     return ImageTable(

@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cgdcli.remote import shown
 from cgdcli.reports import (
     CalibrationReport,
     ClassFigures,
@@ -43,15 +44,15 @@ def class_table(classes: Sequence[ClassFigures], *, every: bool = False) -> Rend
     table.add_column("class", overflow="fold")
     for title in ("queries", "Recall@1", "mAP@R"):
         table.add_column(title, justify="right")
-    shown = classes if every else classes[:CLASSES_SHOWN]
-    for one in shown:
+    first = classes if every else classes[:CLASSES_SHOWN]
+    for one in first:
         average = "-" if one.map_at_r is None else f"{100 * one.map_at_r:.1f} %"
         table.add_row(
             Text(shown_name(one.label)), str(one.queries), f"{100 * one.recall_at_1:.1f} %", average
         )
-    if len(shown) == len(classes):
+    if len(first) == len(classes):
         return table
-    left = counted(len(classes) - len(shown), "class", "classes")
+    left = counted(len(classes) - len(first), "class", "classes")
     return Group(table, Text(f"... and {left} more, which are better: -v or --json"))
 
 
@@ -99,7 +100,7 @@ def calibration_lines(report: CalibrationReport) -> list[str]:
         )
     share = 100 * report.same / report.pairs
     return [
-        f"{report.index}: {which}, of {counted(report.classes, 'class', 'classes')}",
+        f"{shown(report.index)}: {which}, of {counted(report.classes, 'class', 'classes')}",
         f"{share:.2g} % of these pairs share a class. Shares are of the pairs at or above a "
         "similarity; an index of more classes has more pairs that share none, and the same "
         "similarity then means less",

@@ -106,6 +106,8 @@ def test_an_index_at_an_address(cgd, toy, bucket, tmp_path, monkeypatch):
     ):
         ran = cgd(*line)
         assert ran.code == 0, ran.err
+        if line[0] == "evaluate":
+            assert ran.out.startswith(f"{target}: ")  # and not where its copy is
     assert sorted(fetched) == ["idx/feats.npy", "idx/feats.sqlite"]
     draw(tmp_path / "imgs/green/99.png", "green", 99)
     ran, report = embed(cgd, toy, tmp_path / "imgs", target)
