@@ -106,8 +106,8 @@ def test_a_terminal_gets_a_live_view_and_stdout_stays_clean(tmp_path, columns, e
     """stderr is a terminal, stdout a file: what `cgd train --json > report.json` sees."""
     draw_classes(tmp_path / "data", "red blue", 3)
     screen, out, code = in_terminal(
-        # At a wide margin triplets are left to learn from: a loss of 0 is not shown.
-        *(tmp_path, columns, "--epochs", "2", "--evaluations", "1", "--margin", "1", "--json"),
+        # At a margin wider than any distance triplets are left to learn from.
+        *(tmp_path, columns, "--epochs", "2", "--evaluations", "1", "--margin", "3", "--json"),
         **env,
     )
     assert code == 0 and json.loads(out)["epochs"] == 2

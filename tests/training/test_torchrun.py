@@ -24,7 +24,7 @@ OPTIONS = {
     "per_class": 2,
     "epochs": 6,
     "learning_rate": 1e-5,
-    "margin": 1.0,  # wide: hinges near 0 tell sums in another order apart
+    "margin": 3.0,  # more than a distance: hinges near 0 tell sums in another order apart
     "precision": Precision.fp32,
 }
 
