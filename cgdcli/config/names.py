@@ -36,9 +36,9 @@ class Head(StrEnum):
 class HeadStart(StrEnum):
     """How the branches' projections are drawn.
 
-    `orthogonal`: rows orthonormal. `centred`: these, and orthogonal to the vector of ones, so that
-    a descriptor's mean over its channels, which all pictures have in common, counts for nothing, as
-    after a LayerNorm. `uniform`: as PyTorch draws them.
+    `orthogonal`: rows orthonormal. `centred`: orthogonal to the vector of ones as well, so that a
+    descriptor's mean over its channels, which all pictures have in common, counts for nothing, and
+    what one branch leaves out another keeps. `uniform`: as PyTorch draws them.
     """
 
     centred = "centred"

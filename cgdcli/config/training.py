@@ -107,8 +107,8 @@ class TrainConfig:
     learning_rate: float = setting(1.6e-3, "Of the backbone.", 1e-12, 1e3)
     head_start: HeadStart = setting(
         HeadStart.centred,
-        "How the branches' projections are drawn; `centred`: orthonormal, and blind to the mean "
-        "over channels, which all pictures have in common.",
+        "How the branches' projections are drawn; `centred`: orthonormal, blind to the mean over "
+        "channels, which all pictures have in common, and each other's complement.",
     )
     head_rate: float = setting(
         0.0,

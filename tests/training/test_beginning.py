@@ -9,7 +9,7 @@ import torch
 from cgdcli.config import StrideMode, TrainConfig, Transform
 from cgdcli.errors import CheckpointError
 from cgdcli.model.backbones import make_trunk
-from cgdcli.training.beginning import initial_model
+from cgdcli.training.beginning import draw_complementary_, initial_model
 
 pytest.importorskip("timm")
 
@@ -86,6 +86,34 @@ def test_projections_are_blind_to_what_all_channels_share(dim):
         torch.testing.assert_close(kept @ kept.T, centred @ centred.T, atol=1e-4, rtol=1e-4)
     assert torch.equal(found, projection(dim))
     assert not torch.allclose(found, projection(dim, seed=1))
+
+
+def drawn(rows, branches, channels=64):
+    weights = [torch.empty(rows, channels) for _ in range(branches)]
+    torch.manual_seed(0)
+    draw_complementary_(weights)
+    return torch.cat(weights)
+
+
+@pytest.mark.parametrize(("rows", "branches"), [(16, 2), (16, 3), (21, 3), (40, 1)])
+def test_what_one_branch_leaves_out_another_keeps(rows, branches):
+    both = drawn(rows, branches)
+    assert torch.allclose(both @ both.T, torch.eye(len(both)), atol=1e-5)
+    assert both.sum(dim=1).abs().max() < 1e-5
+
+
+def test_as_many_rows_as_channels_keep_all_but_the_mean():
+    both = drawn(32, 2)
+    centring = torch.eye(64) - 1 / 64
+    assert torch.allclose(both.T @ both, centring, atol=1e-5)
+
+
+def test_more_branches_than_fit_are_drawn_in_groups():
+    weights = drawn(32, 3).split(32)
+    assert torch.allclose(weights[2] @ weights[2].T, torch.eye(32), atol=1e-5)
+    assert not torch.allclose(weights[0] @ weights[2].T, torch.zeros(32, 32), atol=0.1)
+    for weight in drawn(100, 2).split(100):  # each keeps all by itself
+        assert torch.allclose(weight.T @ weight, torch.eye(64) - 1 / 64, atol=1e-5)
 
 
 def test_a_file_that_is_not_there_is_said(tmp_path):

@@ -26,7 +26,8 @@ from cgdcli.training.learner import Learner
 from cgdcli.training.loop import Trainer, train
 
 # Given weights keep their statistics: from scratch, rounding alone would grow without bound.
-# A margin wider than any distance, so that no hinge of the triplet's ends near 0, where sums in another order tell.
+# A margin wider than any distance, so that no hinge of the triplet's ends near 0, where sums in
+# another order tell.
 SHORT = replace(CONFIG, epochs=2, batch_size=7, learning_rate=1e-4, margin=3.0)
 
 
