@@ -172,8 +172,8 @@ def _roles(
     for role, found in (("query", asks), ("picture of the gallery", stored)):
         if not found.any():
             raise DatasetError(
-                f"`{columns.file}` makes no labelled row of `{shown(index.path)}` a {role}: there is "
-                "nothing to measure",
+                f"`{columns.file}` makes no labelled row of `{shown(index.path)}` a {role}: there "
+                "is nothing to measure",
                 hint="mark some with is_query and some with is_gallery, or none at all",
             )
     return Roles(asks, stored, groups)
