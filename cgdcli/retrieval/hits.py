@@ -22,6 +22,9 @@ from cgdcli.retrieval.vectors import Blocks, branch_similarities, reweighted
 
 logger = logging.getLogger("cgdcli")
 
+# A unit row of float32 is 1 to itself but for this: it is among what is as similar as 1.
+ROUNDING = 1e-6
+
 
 @dataclass(frozen=True)
 class Searched:
@@ -122,7 +125,7 @@ def _hits(query: Query, found: _Found, searched: Searched) -> Iterator[Hit]:
     near = found.similarities
     kept = np.arange(len(near))
     if config.min_similarity is not None:
-        kept = kept[near >= config.min_similarity]
+        kept = kept[near >= config.min_similarity - ROUNDING]
     for rank, place in enumerate(kept[: config.k].tolist(), start=1):
         number = int(found.ids[place])
         picture, file = index.picture(number), index.file(number)

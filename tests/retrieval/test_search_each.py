@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from cli_toys import draw
 
@@ -79,3 +80,13 @@ def test_lines_are_printed_while_it_works(in_toy, read, monkeypatch, capsysbinar
     assert main(["search", *ROWS, "--index", "feats.npy", "--jsonl", "-k", "1"]) == 0
     assert [blocks - 1 for blocks, _ in printed] == [1, 1, 2, 2, 3]
     assert [json.loads(line)["query"] for _, line in printed] == ROWS
+
+
+@pytest.mark.parametrize("length", [1 - 6e-8, 1.0, 1 + 1e-7])
+def test_a_row_is_as_similar_to_itself_as_can_be(tmp_path, length):
+    rows = np.zeros((3, 4), np.float32)
+    rows[0, 0], rows[1, :2], rows[2, 1] = length, (0.999, 0.0447), 1
+    np.save(tmp_path / "rows.npy", rows)
+    config = SearchConfig(k=3, min_similarity=1.0)
+    (answer,) = search_images("row:0", tmp_path / "rows.npy", config).results
+    assert [hit.row for hit in answer.hits] == [0]
