@@ -17,8 +17,8 @@ __all__ = ["display_path", "search_each", "search_images"]
 
 Names = Sequence[Path | str] | Path | str
 
-# Where answers are wanted as they come, so many queries are asked at a time: 256 pictures take 4 s
-# to embed, and another pass over the rows takes .5 s of a million.
+# Where answers are wanted as they come, so many queries are asked at a time: to embed them takes
+# several times as long as another pass over a million rows.
 TOGETHER = 256
 
 
