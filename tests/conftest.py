@@ -18,6 +18,23 @@ os.environ.setdefault("OMP_NUM_THREADS", str(max(1, 2 // _WORKERS)))
 sys.path.insert(0, str(Path(__file__).parent))
 
 
+def _in_memory():
+    """A folder that no disk is behind, where there is much room; None without one.
+
+    Every run and index is forced to the disk: a third of the time of the tests of training.
+    """
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or shutil.disk_usage(memory).free < 8 * 2**30:
+        return None
+    folder = tempfile.mkdtemp(prefix="cgd-tests-", dir=memory)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+# Of pytest's `tmp_path`; given, what a failed test left there stays.
+if "PYTEST_DEBUG_TEMPROOT" not in os.environ and (memory := _in_memory()):
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = memory
+
 # Compiled networks of the tests are not the user's; the processes of pytest-xdist share them.
 if "CGD_TESTS_CACHE" not in os.environ:
     os.environ["CGD_TESTS_CACHE"] = os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="cgd-")

@@ -9,14 +9,14 @@ from cgdcli.config import EmbedConfig, EmbedPrecision
 from cgdcli.embedding.parity import FEWEST, WANTED, Parity, chosen_precision, samples
 from cgdcli.embedding.remembering import remember, remembered, sample_key
 from cgdcli.engines import Engine, quantizing
-from cgdcli.engines.choosing import make_engine, without_int8
+from cgdcli.engines.choosing import lacks_bf16, make_engine, without_int8
 from cgdcli.engines.quantized import QuantizedGraph
 from cgdcli.engines.vectors import AtSize, vector_engine
 from cgdcli.errors import ConfigError, MismatchError
 from cgdcli.images.decoding import pixel_limit
-from cgdcli.index.builder import unfinished
 from cgdcli.index.kept_graphs import kept_graph
 from cgdcli.index.records import IndexHeader, sidecar
+from cgdcli.index.unfinished import unfinished
 from cgdcli.networks import Network
 from cgdcli.streaming import read_pixels
 
@@ -73,14 +73,27 @@ class Engines:
                 f"{self.network.config.transform.image_size} pixels, and --scales has others, too",
                 hint="leave --scales out, or choose another --precision",
             )
-        candidates = [EmbedPrecision.bf16, *([EmbedPrecision.int8] if self._tried else [])]
         with pixel_limit(self.config.max_megapixels):
             key, before = self._key(), self._before()
+            candidates = [] if before else self._candidates()
             self.precision, self.parity = chosen_precision(
                 self.make, self.compared, self.config, candidates, before or self._shown(key)
             )
         if self.parity is not None and before is None:
             remember(key, self.parity)
+
+    def _candidates(self) -> list[EmbedPrecision]:
+        """What `auto` chooses from. OpenVINO is loaded only where that matters."""
+        asked = self.config.precision
+        if asked not in (EmbedPrecision.auto, EmbedPrecision.bf16):
+            return []
+        lacking = lacks_bf16(self.config.engine, self.config.device)
+        if lacking and asked is EmbedPrecision.bf16:
+            logger.warning(
+                "this processor has no bf16: --precision bf16 is computed as fp32, and no faster"
+            )
+        tried = {EmbedPrecision.bf16: not lacking, EmbedPrecision.int8: self._tried}
+        return [precision for precision, whether in tried.items() if whether]
 
     def _before(self) -> tuple[str, dict[str, float] | None] | None:
         return None if self.there is None else (self.there.precision, self.there.parity)

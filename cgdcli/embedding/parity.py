@@ -107,12 +107,13 @@ def chosen_precision(
             return EmbedPrecision(precision), Parity.from_dict(figures)
         if precision == EmbedPrecision.fp32:
             return EmbedPrecision.fp32, None
-    if not compared or config.precision is EmbedPrecision.fp32:
+    left = candidates if config.precision is EmbedPrecision.auto else [config.precision]
+    if not compared or not {*left} - {EmbedPrecision.fp32}:
         # A part of an index without pictures has nothing to compare.
         return _FP32_IF_AUTO.get(config.precision, config.precision), None
     asked = config.precision is not EmbedPrecision.auto
     engines = {EmbedPrecision.fp32: make(EmbedPrecision.fp32)}
-    for precision in [config.precision] if asked else candidates:
+    for precision in left:
         try:
             engines[precision] = make(precision)
         except CheckpointError as error:

@@ -7,7 +7,12 @@ from pathlib import Path
 
 from cgdcli.config import Device, EmbedPrecision, EngineName
 from cgdcli.engines import Engine, Source
-from cgdcli.engines.openvino_engine import is_installed, openvino_engine, quantized_engine
+from cgdcli.engines.openvino_engine import (
+    has_bf16,
+    is_installed,
+    openvino_engine,
+    quantized_engine,
+)
 from cgdcli.engines.quantized import QuantizedGraph
 from cgdcli.errors import CheckpointError, ConfigError
 
@@ -71,6 +76,15 @@ def without_int8(engine: EngineName, device: Device) -> str:
     if not computes_on_cpu(device):
         return f"--device {device} is another"
     return "" if is_installed() else "OpenVINO is not installed (pip install 'cgdcli[fast]')"
+
+
+def lacks_bf16(engine: EngineName, device: Device) -> bool:
+    """Whether bf16 would be computed as fp32: by OpenVINO on a processor that does not have it.
+
+    PyTorch computes it in any case.
+    """
+    by_openvino = engine is not EngineName.torch and is_installed() and computes_on_cpu(device)
+    return by_openvino and not has_bf16()
 
 
 def computes_on_cpu(device: Device) -> bool:

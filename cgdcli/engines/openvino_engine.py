@@ -90,6 +90,11 @@ def is_installed() -> bool:
     return _version() is not None
 
 
+def has_bf16() -> bool:
+    """Whether this processor does; where not, OpenVINO computes fp32 and says nothing."""
+    return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 def cached_engine(
     fingerprint: str, precision: EmbedPrecision, config: CGDConfig
 ) -> OpenVINOEngine | None:

@@ -20,14 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgdcli.config import VectorConfig
-from cgdcli.errors import MismatchError, OutputError
+from cgdcli.errors import OutputError
 from cgdcli.files import fsync_file, fsync_folder, writer_lock
-from cgdcli.index.places import PICTURES, connected, move_roots, pictures_in, relative_root
+from cgdcli.index.places import PICTURES, connected, pictures_in, relative_root
 from cgdcli.index.records import (
     COMPACT,
     GRAPH_SCHEMA,
     PART,
-    SCHEMA,
     IndexHeader,
     Picture,
     blob_or_text,
@@ -36,7 +35,6 @@ from cgdcli.index.records import (
     root_of,
     root_text,
     sidecar,
-    text_of,
 )
 from cgdcli.index.rows import (
     HEADER_BYTES,
@@ -48,6 +46,7 @@ from cgdcli.index.rows import (
 )
 from cgdcli.index.settling import remove_hidden, settle
 from cgdcli.index.store import EmbeddingIndex
+from cgdcli.index.unfinished import Progress, begin_table, other_settings, skipped_in
 from cgdcli.index.whitening import Projection, learn_projection
 
 _closing = contextlib.closing
@@ -144,11 +143,11 @@ class IndexBuilder:
         """Pictures that could not be read, path and reason: before the first change those of what
         is begun with."""
         if self._writer is not None:
-            return _skipped_in(self._database)
+            return skipped_in(self._database)
         if not self.continued and not self.refresh:
             return []
         with _closing(connected(self._source())) as database:
-            return _skipped_in(database)
+            return skipped_in(database)
 
     def begin(self) -> None:
         """Open what is continued, or make the hidden files from what is refreshed. The first
@@ -160,11 +159,11 @@ class IndexBuilder:
                 self._start()
             self._database = sqlite3.connect(os.fsencode(self._table))
             self._stack.callback(self._database.close)
-            said = _building(self._database)
-            self._begun_with, self._on_disk = said["rows_before"], said["rows"]
-            if said["refresh"] and self.vectors.projects:
-                self._projection = Projection.saved(self._database, said["projection"])
-            dim, dtype = self._form(said["refresh"])
+            said = Progress.of(self._database)
+            self._begun_with, self._on_disk = said.rows_before, said.rows
+            if said.refresh and self.vectors.projects:
+                self._projection = Projection.saved(self._database, said.projection)
+            dim, dtype = self._form(said.refresh)
             self._writer = RowWriter(self._rows_file, dim, self._on_disk, dtype)
             self._stack.callback(self._writer.abandon)
             for identity, absolute in self._database.execute("SELECT id, absolute FROM roots"):
@@ -224,9 +223,7 @@ class IndexBuilder:
         writer = self._open_writer()
         with self._reported():
             writer.sync()
-            self._database.execute(
-                "UPDATE building SET value = ? WHERE key = 'rows'", (json.dumps(writer.rows),)
-            )
+            Progress.save_rows(self._database, writer.rows)
             self._database.commit()
         self._on_disk, self._committed = writer.rows, time.monotonic()
 
@@ -264,58 +261,35 @@ class IndexBuilder:
         if not self._table.exists():
             remove_hidden(self.path)
             return
-        try:
-            with _closing(connected(self._table)) as database:
-                said = _building(database)
-        except (sqlite3.Error, ValueError):
-            said = {}  # not ours, or of a version that wrote otherwise
-        size = self._rows_file.stat().st_size if self._rows_file.exists() else 0
-        dim, dtype = self._form(bool(said.get("refresh")))
-        whole = bool(said) and size >= HEADER_BYTES + (
-            said["rows"] * dim * np.dtype(dtype).itemsize
-        )
-        fresh_enough = not self.restart or not said.get("refresh")
-        if whole and fresh_enough and said["settings"] == self.settings:
+        said = Progress.at(self._table)
+        if said is None or not self._has_rows(said):
+            remove_hidden(self.path)
+        elif said.settings == self.settings and not (self.restart and said.refresh):
             self.continued = True
-            self._begun_with, self._on_disk = said["rows_before"], said["rows"]
-        elif whole and said["settings"] is not None and not self.restart:
-            raise _other_settings(self.path, said["settings"], self.settings)
+            self._begun_with, self._on_disk = said.rows_before, said.rows
+        elif said.settings is not None and not self.restart:
+            raise other_settings(self.path, said.settings, self.settings)
         else:
             remove_hidden(self.path)
+
+    def _has_rows(self, said: Progress) -> bool:
+        """Whether the rows that count are all there."""
+        dim, dtype = self._form(said.refresh)
+        wanted = HEADER_BYTES + said.rows * dim * np.dtype(dtype).itemsize
+        return self._rows_file.exists() and self._rows_file.stat().st_size >= wanted
 
     def _start(self) -> None:
         """Make the hidden files; the table gets its hidden name last, and only then they count."""
         table = self._empty_place()
         rows, projection = 0, None
         if self.refresh:
-            with EmbeddingIndex.open_one(
-                self.path
-            ) as index:  # and so checked: a pair that belongs together
+            with EmbeddingIndex.open_one(self.path) as index:  # and so checked
                 rows = len(index)
                 projection = index.header and index.header.projection
             copy_rows(self.path, self._rows_file)
-            shutil.copyfile(sidecar(self.path), table)
         else:
             RowWriter(self._rows_file, self._form(False)[0]).abandon()
-        with _closing(sqlite3.connect(os.fsencode(table))) as database:
-            if not self.refresh:
-                database.executescript(SCHEMA)
-            database.execute("CREATE TABLE building (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
-            database.execute("DELETE FROM header")
-            database.execute("DELETE FROM skipped")
-            move_roots(database, self.path)
-            values = {
-                "settings": self.settings,
-                "refresh": self.refresh,
-                "rows": rows,
-                "rows_before": rows,
-                "projection": projection,
-            }
-            database.executemany(
-                "INSERT INTO building VALUES (?, ?)",
-                ((key, json.dumps(value)) for key, value in values.items()),
-            )
-            database.commit()
+        begin_table(table, self.path, Progress(self.settings, self.refresh, rows, rows, projection))
         table.replace(self._table)
 
     def _compacted(self) -> tuple[RowWriter, Path]:
@@ -410,41 +384,3 @@ class IndexBuilder:
                 hint="check the free space and the permissions of that folder; what was done is "
                 "kept, and the same command goes on from there",
             ) from error
-
-
-def unfinished(index: Path) -> tuple[dict[str, Any], Path] | None:
-    """Settings of an index that a writer left unfinished, and its table; None without one."""
-    table = hidden(sidecar(index), PART)
-    if not table.exists():
-        return None
-    with contextlib.suppress(sqlite3.Error, ValueError, KeyError):
-        with _closing(connected(table)) as database:
-            settings = _building(database)["settings"]
-        return (settings, table) if isinstance(settings, dict) else None
-    return None
-
-
-def _building(database: sqlite3.Connection) -> dict[str, Any]:
-    """What an unfinished table says of itself."""
-    return {key: json.loads(value) for key, value in database.execute("SELECT * FROM building")}
-
-
-def _skipped_in(database: sqlite3.Connection) -> list[tuple[str, str]]:
-    found = database.execute("SELECT path, reason FROM skipped ORDER BY rowid").fetchall()
-    return [(text_of(path), reason) for path, reason in found]
-
-
-def _other_settings(
-    path: Path, there: dict[str, Any], wanted: dict[str, Any] | None
-) -> MismatchError:
-    differ = [key for key in there if (wanted or {}).get(key) != there[key]]
-    said = ", ".join(f"{key} {_short(there[key])}" for key in differ) or "other settings"
-    return MismatchError(
-        f"an unfinished `{path.name}` is there, begun with {said}",
-        hint="go on with the same settings as then, or add --rebuild to start over",
-    )
-
-
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "..."

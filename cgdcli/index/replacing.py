@@ -8,7 +8,7 @@ from cgdcli.config import VectorConfig
 from cgdcli.errors import IndexFileError, MismatchError, OutputError
 from cgdcli.index.records import IndexHeader, sidecar
 from cgdcli.index.rows import is_our_array
-from cgdcli.index.store import read_index_header
+from cgdcli.index.tables import read_index_header
 
 
 def header_there(path: Path) -> IndexHeader | None:

@@ -12,7 +12,7 @@ from cgdcli.errors import IndexFileError, MismatchError
 from cgdcli.files import fsync_folder
 from cgdcli.index.records import COMPACT, DONE, PART, done_table, hidden, sidecar
 from cgdcli.index.rows import open_rows, sampled_checksum
-from cgdcli.index.store import read_index_header
+from cgdcli.index.tables import read_index_header
 
 
 def settle(index: Path) -> None:

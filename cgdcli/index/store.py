@@ -1,33 +1,28 @@
 """An index on disk: `feats.npy` (unit rows) beside `feats.sqlite` (what each row is).
 
-Both are written under temporary names and renamed, rows first. Between the two renames a reader
-may see halves of two generations; a checksum over sampled rows tells, and it tries again.
+Both are written under temporary names and renamed, rows first.
 """
 
 import contextlib
 import functools
-import json
 import os
 import sqlite3
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cgdcli.config import ScanConfig, VectorConfig
-from cgdcli.errors import DatasetError, IndexFileError, MismatchError
+from cgdcli.errors import DatasetError, MismatchError
 from cgdcli.index.exact import nearest
 from cgdcli.index.kept_graphs import graph_in
-from cgdcli.index.mapped_rows import MappedRows
 from cgdcli.index.milvus.address import milvus_address
+from cgdcli.index.pairs import open_pair
 from cgdcli.index.parted_rows import PartedRows
 from cgdcli.index.records import (
-    FORMAT,
     IndexHeader,
     Picture,
     blob_or_text,
@@ -38,14 +33,11 @@ from cgdcli.index.records import (
     sidecar,
     text_of,
 )
-from cgdcli.index.rows import check_unit_rows, open_rows, sampled_checksum
+from cgdcli.index.rows import check_unit_rows, open_rows
 from cgdcli.index.shards import parts_meant
 from cgdcli.index.where import RowFilter, parse, sql
 from cgdcli.index.whitening import Projection
 from cgdcli.remote import address_of, place_of
-
-# A writer renames its two files within milliseconds; a pair that stays mixed longer is damage.
-MIXED_PAIR_PATIENCE_SECONDS = 1.0
 
 
 @dataclass
@@ -111,15 +103,7 @@ class EmbeddingIndex:
             rows = open_rows(npy)
             check_unit_rows(npy, rows, share)
             return cls(npy, rows, None, root)
-        deadline = time.monotonic() + MIXED_PAIR_PATIENCE_SECONDS
-        while True:
-            try:
-                rows, header, database = _open_pair(npy)
-                break
-            except MismatchError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
+        rows, header, database = open_pair(npy)
         check_unit_rows(npy, rows, share)
         return cls(npy, rows, header, root, database)
 
@@ -329,118 +313,3 @@ class EmbeddingIndex:
 def open_index(index: EmbeddingIndex | Path | str, root: Path | None = None) -> EmbeddingIndex:
     """An opened index as it is, a path opened."""
     return index if isinstance(index, EmbeddingIndex) else EmbeddingIndex.open(index, root=root)
-
-
-def _open_pair(npy: Path) -> tuple[NDArray[Any], IndexHeader, sqlite3.Connection]:
-    """Rows and the table that describes them: where a writer was killed between its two renames,
-    that is the one which waits for its name (`index.settling`)."""
-    if done_table(npy).exists():
-        with contextlib.suppress(MismatchError, IndexFileError):
-            return _open_with(npy, done_table(npy))
-    return _open_with(npy, sidecar(npy))
-
-
-def _open_with(npy: Path, table: Path) -> tuple[NDArray[Any], IndexHeader, sqlite3.Connection]:
-    header, database = read_index_header(table)
-    try:
-        if not npy.exists():
-            raise MismatchError(
-                f"`{sidecar(npy)}` is there but its rows `{npy.name}` are not",
-                hint="copy both files of the index, or embed again",
-            )
-        rows = open_rows(npy)
-        if len(rows) < header.rows or rows.shape[1] != header.dim:
-            raise MismatchError(
-                f"`{npy}` has {len(rows)} rows of {rows.shape[1]}, `{sidecar(npy).name}` beside it "
-                f"describes {header.rows} of {header.dim}: they are not of one index",
-                hint="copy both files of the index together, or remove both and embed again",
-            )
-        if isinstance(rows, MappedRows):  # none is mapped of an empty file
-            rows = rows.first(header.rows)
-        (described,) = database.execute("SELECT count(*) FROM pictures").fetchone()
-        if described != header.rows:
-            raise MismatchError(
-                f"`{sidecar(npy)}` describes {described} of its {header.rows} rows",
-                hint="copy both files of the index again, or remove both and embed again",
-            )
-        if sampled_checksum(rows) != header.checksum:
-            raise MismatchError(
-                f"the rows of `{npy}` are not those that `{sidecar(npy).name}` describes",
-                hint="copy both files of the index together, or remove both and embed again",
-            )
-    except BaseException:
-        database.close()
-        raise
-    return rows, header, database
-
-
-class DamagedTableError(IndexFileError, sqlite3.DatabaseError):
-    """Also what SQLite raises, for those who look what is whole in a damaged table."""
-
-
-def _damaged(path: Path, error: Exception) -> DamagedTableError:
-    return DamagedTableError(
-        f"`{path}` is not the table of an index, or is damaged: {error}",
-        hint="copy both files of the index again, or remove both and embed again",
-    )
-
-
-class _Table(sqlite3.Connection):
-    """A table whose damage is told in words: it may lie where no one looked when it was opened."""
-
-    path: Path
-
-    def execute(self, *given: Any) -> "_Cursor":
-        """The rows of a query."""
-        return self.cursor(_Cursor).execute(*given)
-
-
-class _Cursor(sqlite3.Cursor):
-    def execute(self, *given: Any) -> Self:
-        self._worded(super().execute, *given)
-        return self
-
-    def fetchone(self) -> Any:
-        return self._worded(super().fetchone)
-
-    def fetchall(self) -> list[Any]:
-        return list(self)
-
-    def __next__(self) -> Any:
-        return self._worded(super().__next__)
-
-    def _worded(self, work: Callable[..., Any], *given: Any) -> Any:
-        try:
-            return work(*given)
-        except sqlite3.DatabaseError as error:
-            assert isinstance(self.connection, _Table)
-            raise _damaged(self.connection.path, error) from error
-
-
-def read_index_header(path: Path) -> tuple[IndexHeader, sqlite3.Connection]:
-    """Open the table read-only. `immutable` keeps SQLite from leaving files beside it."""
-    address = f"file:{quote(os.fsencode(os.path.abspath(path)))}?mode=ro&immutable=1"
-    try:
-        database = sqlite3.connect(address, uri=True, factory=_Table)
-        database.path = path
-        values = dict(database.execute("SELECT key, value FROM header"))
-        facts = {key: json.loads(value) for key, value in values.items()}
-    except (sqlite3.Error, ValueError) as error:
-        raise _damaged(path, error) from error
-    if facts.get("format") != FORMAT:
-        database.close()
-        raise MismatchError(
-            f"`{path}` has index format {facts.get('format')!r}; this cgd reads {FORMAT}",
-            hint="remove both files and embed again, or use the version of cgd that wrote it",
-        )
-    try:
-        blocks = facts["blocks"]
-        facts["blocks"] = None if blocks is None else [(c, int(a), int(b)) for c, a, b in blocks]
-        facts |= {name: int(facts[name]) for name in ("rows", "dim")}
-        return IndexHeader(**facts), database
-    except (KeyError, TypeError, ValueError) as error:
-        database.close()
-        raise IndexFileError(
-            f"the header in `{path}` is damaged: {error}",
-            hint="copy both files of the index again, or remove both and embed again",
-        ) from error

@@ -15,7 +15,8 @@ from cgdcli.index.parted_rows import PartedRows
 from cgdcli.index.parts import PartedIndex
 from cgdcli.index.records import IndexHeader, Picture, index_path, root_of, sidecar, text_of
 from cgdcli.index.rows import open_rows
-from cgdcli.index.store import EmbeddingIndex, read_index_header
+from cgdcli.index.store import EmbeddingIndex
+from cgdcli.index.tables import read_index_header
 from cgdcli.inspection.pictures import (
     OnChecked,
     PictureCheck,

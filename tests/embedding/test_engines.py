@@ -12,7 +12,14 @@ from cli_toys import draw
 from PIL import Image
 
 from cgdcli import embed_images, search_images
-from cgdcli.config import CGDConfig, EmbedConfig, SearchConfig, Transform, VectorConfig
+from cgdcli.config import (
+    CGDConfig,
+    EmbedConfig,
+    EmbedPrecision,
+    SearchConfig,
+    Transform,
+    VectorConfig,
+)
 from cgdcli.embedding import parity
 from cgdcli.embedding.engines import WORTH_QUANTIZING, Engines
 from cgdcli.embedding.parity import samples
@@ -217,3 +224,21 @@ def test_auto_quantizes_where_it_is_worth_it(begun, elsewhere, monkeypatch):
     scaled = EmbedConfig(precision="auto", vectors=VectorConfig(scales=(1.0, 2.0)))
     assert not tried(WORTH_QUANTIZING, scaled)
     assert tried(100, INT8) and not tried(WORTH_QUANTIZING, EmbedConfig(precision="bf16"))
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_bf16_where_the_processor_does_not_have_it(begun, elsewhere, monkeypatch, caplog, has):
+    """`auto` does not try it; who asks for it is told."""
+    monkeypatch.setattr("cgdcli.engines.choosing.is_installed", lambda: True)
+    monkeypatch.setattr("cgdcli.engines.choosing.has_bf16", lambda: has)
+    network = known_network(elsewhere / "m.safetensors")
+
+    def candidates(**settings):
+        config = EmbedConfig(**settings)
+        return Engines(network, config, [], elsewhere / "g.npy", None)._candidates()
+
+    assert candidates(precision="auto") == [EmbedPrecision.bf16] * has
+    assert candidates(precision="auto", engine="torch") == [EmbedPrecision.bf16]
+    assert not caplog.records and candidates(precision="fp32") == []
+    candidates(precision="bf16")
+    assert ["computed as fp32" in r.message for r in caplog.records] == [True] * (not has)

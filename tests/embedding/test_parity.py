@@ -107,6 +107,11 @@ def test_what_was_shown_before_is_not_asked_again(files):
         again(EmbedPrecision.bf16, ("fp32", None))
 
 
+def test_where_nothing_can_be_chosen_no_picture_is_embedded(files):
+    config = EmbedConfig(precision=EmbedPrecision.auto)
+    assert chosen_precision(None, files, config, []) == (EmbedPrecision.fp32, None)
+
+
 def test_few_pictures_say_nothing(files):
     with pytest.raises(MismatchError, match="too few"):
         choose(files[:5], EmbedPrecision.bf16, 0.0)

@@ -113,13 +113,14 @@ def test_the_first_inference_of_a_process_goes_alone(model, cache, monkeypatch):
     assert most[0] > 1
 
 
-def test_bf16_is_near_and_not_the_same(model, cache):
+def test_bf16_is_near_and_where_the_processor_has_it_not_the_same(model, cache):
     given = pixels(8)
     exact = engine_of(model).embed(given)
     reduced = engine_of(model, EmbedPrecision.bf16)
     rows = reduced.embed(given)
     assert reduced.precision == "bf16"
-    assert 0 < np.abs(rows - exact).max() < 0.05
+    differ = np.abs(rows - exact).max()
+    assert differ < 0.05 and bool(differ > 0) is fast.has_bf16()
 
 
 def test_a_network_is_compiled_once(model, cache, monkeypatch):

@@ -9,11 +9,11 @@ import pytest
 from test_store import build, header, unit
 
 from cgdcli.errors import IndexFileError, MismatchError
-from cgdcli.index import store
+from cgdcli.index import pairs
 from cgdcli.index.builder import IndexBuilder
 from cgdcli.index.parts import PartedIndex
 from cgdcli.index.records import Picture
-from cgdcli.index.rows import check_unit_rows
+from cgdcli.index.rows import check_unit_rows, open_rows, sampled_checksum
 from cgdcli.index.shards import shards
 from cgdcli.index.store import EmbeddingIndex
 
@@ -23,7 +23,7 @@ NAMES = [f"{label}/{i}.jpg" for label in ("a", "b", "c") for i in range(5)]
 
 @pytest.fixture(autouse=True)
 def no_patience(monkeypatch):
-    monkeypatch.setattr(store, "MIXED_PAIR_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(pairs, "MIXED_PAIR_PATIENCE_SECONDS", 0.0)
 
 
 def write(path, names, root, **values):
@@ -175,7 +175,7 @@ def test_a_damaged_part_is_named_and_the_others_are_let_go(folder):
     data[-4:] = b"\0\0\xc0\x7f"
     part(folder, 3).write_bytes(data)
     with sqlite3.connect(part(folder, 3).with_suffix(".sqlite")) as database:
-        sums = store.sampled_checksum(store.open_rows(part(folder, 3)))
+        sums = sampled_checksum(open_rows(part(folder, 3)))
         database.execute("UPDATE header SET value = ? WHERE key = 'checksum'", (f'"{sums}"',))
     database.close()
     with pytest.raises(IndexFileError, match=r"feats\.00003-of-00004\.npy` is not finite"):

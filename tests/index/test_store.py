@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from cgdcli.errors import IndexFileError, MismatchError, OutputError
-from cgdcli.index import store
+from cgdcli.index import pairs
 from cgdcli.index.builder import IndexBuilder
 from cgdcli.index.records import IndexHeader, Picture, index_path, sidecar
 from cgdcli.index.replacing import check_replaceable
@@ -28,7 +28,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 @pytest.fixture(autouse=True)
 def no_patience(monkeypatch):
-    monkeypatch.setattr(store, "MIXED_PAIR_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(pairs, "MIXED_PAIR_PATIENCE_SECONDS", 0.0)
 
 
 def unit(rows, seed=0):
@@ -178,11 +178,11 @@ def test_rows_of_another_index_are_a_mixed_pair(file, tmp_path):
 
 
 def test_a_pair_that_becomes_whole_in_time_is_read(file, tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "MIXED_PAIR_PATIENCE_SECONDS", 20.0)
+    monkeypatch.setattr(pairs, "MIXED_PAIR_PATIENCE_SECONDS", 20.0)
     build(file)
     right = file.read_bytes()
     shutil.copy(build(tmp_path / "other.npy", seed=1), file)
-    monkeypatch.setattr(store.time, "sleep", lambda _: file.write_bytes(right))
+    monkeypatch.setattr(pairs.time, "sleep", lambda _: file.write_bytes(right))
     assert np.array_equal(EmbeddingIndex.open(file).rows, unit(5))
 
 

@@ -98,9 +98,14 @@ def test_training_steps(case, tmp_path):
     labels = torch.tensor(case["labels"])
     for number, step in enumerate(case["steps"]):
         losses = learner.losses(torch.from_numpy(pixels), labels)
-        assert losses.class_loss.item() == pytest.approx(step["class_loss"], rel=1e-4)
-        assert losses.ranking_loss.item() == pytest.approx(step["triplet_loss"], rel=1e-4)
-        assert losses.total.item() == pytest.approx(step["loss"], rel=1e-4)
+        # Adam's first step moves a weight by the whole rate even where its gradient is rounding
+        # alone: from then on processors differ, by 6e-4 of a class loss and 1.1e-5 of a ranking
+        # loss on an EPYC without AVX-512, against what was recorded.
+        within, apart = (1e-4, 0.0) if number == 0 else (1e-3, 1e-4)
+        ranking = pytest.approx(step["triplet_loss"], rel=1e-4, abs=apart)
+        assert losses.class_loss.item() == pytest.approx(step["class_loss"], rel=within)
+        assert losses.ranking_loss.item() == ranking
+        assert losses.total.item() == pytest.approx(step["loss"], rel=within)
         optimizer.zero_grad()
         losses.total.backward()
         if number == 0:
