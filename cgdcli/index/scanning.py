@@ -20,8 +20,6 @@ Rows = NDArray[Any] | PartedRows
 
 # Float16 is made float32 so many values at a time: what comes and what goes stay in a core's cache.
 _VALUES_WIDENED = 65_536
-# PyTorch parts a longer array among threads; here each core has a thread of ours already.
-_VALUES_WITHOUT_THREADS = 32_768
 # A float16's exponent is of 2^(e - 15); read as a float32's it says 2^(e - 127).
 _EXPONENT_BIAS = np.float32(2.0**112)
 _SIGN_EXPONENT_FRACTION = np.int32(-0x7000_0001)  # 0x8fffffff: without copies of the sign
@@ -160,19 +158,11 @@ def widen(half: NDArray[np.float16], wide: NDArray[np.float32]) -> None:
     process has PyTorch already: to load it would take longer than most scans.
     """
     if "torch" in sys.modules:
-        _widen_by_torch(half, wide)
+        from cgdcli.engines.halves import widen_by_torch
+
+        widen_by_torch(half, wide)
     else:
         _widen_by_bits(half, wide)
-
-
-def _widen_by_torch(half: NDArray[np.float16], wide: NDArray[np.float32]) -> None:
-    from torch.utils.dlpack import from_dlpack
-
-    # dlpack, because a map is read-only: from_numpy warns of that, whatever is done with it.
-    source, target = from_dlpack(half).flatten(), from_dlpack(wide).flatten()
-    for first in range(0, len(source), _VALUES_WITHOUT_THREADS):
-        part = slice(first, first + _VALUES_WITHOUT_THREADS)
-        target[part].copy_(source[part])
 
 
 def _widen_by_bits(half: NDArray[np.float16], wide: NDArray[np.float32]) -> None:

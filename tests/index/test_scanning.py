@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch  # noqa: F401
 
+from cgdcli.engines import halves
 from cgdcli.index import scanning
 from cgdcli.index.parted_rows import PartedRows
 from cgdcli.index.scanning import PickedRows, RowReader, is_buffered
 
 
-@pytest.mark.parametrize("widen", [scanning._widen_by_bits, scanning._widen_by_torch])
+@pytest.mark.parametrize("widen", [scanning._widen_by_bits, halves.widen_by_torch])
 def test_every_finite_float16_becomes_the_same_number(widen):
     every = np.arange(2**16, dtype=np.uint16).view(np.float16)
     finite = np.ascontiguousarray(every[np.isfinite(every)]).reshape(-1, 32)
@@ -28,19 +29,19 @@ def test_every_finite_float16_becomes_the_same_number(widen):
 def test_pytorch_widens_where_it_is_loaded_and_is_not_loaded_for_it(rows, monkeypatch):
     half = np.random.default_rng(1).standard_normal((rows, 40)).astype(np.float16)
     done = []
-    for way in ("_widen_by_bits", "_widen_by_torch"):
+    for module, way in ((scanning, "_widen_by_bits"), (halves, "widen_by_torch")):
         spy = mock.Mock(
-            wraps=getattr(scanning, way),
+            wraps=getattr(module, way),
             side_effect=lambda *_, way=way: done.append(way) or mock.DEFAULT,
         )
-        monkeypatch.setattr(scanning, way, spy)
+        monkeypatch.setattr(module, way, spy)
     for loaded in (True, False):
         if not loaded:
             monkeypatch.delitem(sys.modules, "torch")
         wide = np.empty(half.shape, np.float32)
         scanning.widen(half, wide)
         assert np.array_equal(wide, half.astype(np.float32))
-    assert done == ["_widen_by_torch", "_widen_by_bits"]
+    assert done == ["widen_by_torch", "_widen_by_bits"]
     assert "torch" not in sys.modules
 
 

@@ -1,6 +1,7 @@
 """What a run measures before it begins."""
 
 import copy
+from unittest import mock
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ SMALL = {"image_size": 32, "embedding_dim": 16}
     ],
 )
 def test_bf16_only_where_it_is_faster(monkeypatch, seconds, wanted):
+    monkeypatch.setattr(module, "has_bf16", lambda _: True)
     monkeypatch.setattr(module, "step_seconds", lambda m, c, b, p, _: seconds[p.value])
     found = choose(CGD(NETWORK), TrainConfig(**SMALL), 4, 9, 6)
     assert found.precision is wanted and (found.epochs, found.steps) == (40, 9)
@@ -53,6 +55,25 @@ def test_the_side_of_pictures_is_the_same_wherever_they_are_kept():
     for cache in Cache:
         config = TrainConfig(**SMALL, precision=Precision.fp32, cache=cache)
         assert choose(CGD(NETWORK), config, 4, 9, 6).side == 64
+
+
+def test_without_bf16_its_steps_are_not_tried(monkeypatch):
+    monkeypatch.setattr(module, "step_seconds", None)  # calling it would fail
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "amx_bf16": False})
+    found = choose(CGD(NETWORK), TrainConfig(**SMALL), 4, 9, 6)
+    assert found.precision is Precision.fp32
+    assert found.notes == ("precision fp32: this cpu has no bf16",)
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_one_process_without_bf16_is_enough(monkeypatch, has):
+    """Else the others would time steps together and wait for it."""
+    tried = []
+    monkeypatch.setattr(module, "step_seconds", lambda *given: tried.append(given) or 1.0)
+    monkeypatch.setattr(module, "has_bf16", lambda _: True)
+    processes = mock.Mock(gather=lambda mine: [mine, has], on_first=lambda do: do())
+    choose(CGD(NETWORK), TrainConfig(**SMALL), 4, 9, 6, processes)
+    assert bool(tried) is has
 
 
 @pytest.mark.parametrize("precision", [Precision.fp32, Precision.bf16])

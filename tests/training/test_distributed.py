@@ -234,7 +234,8 @@ def near(one, other):
     for part in ("backbone.", "branches.", "classifier."):
         names = [n for n in one if n.startswith(part) and one[n].is_floating_point()]
         a, b = (torch.cat([t[n].flatten() for n in names]) for t in (one, other))
-        assert (a - b).norm() < 1e-4 * b.norm(), part
+        # 1.0e-4 on an EPYC without AVX-512; test_joint compares gradients in float64.
+        assert (a - b).norm() < 5e-4 * b.norm(), part
     return True
 
 
