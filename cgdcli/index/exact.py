@@ -8,10 +8,11 @@ the way that the products were made, and equal rows come in row order: a matrix 
 differs with a row's place in the block.
 """
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,9 @@ FEW_BLOCK = 32_768
 FEW_QUERIES = 4
 # What one thread reads at a time where few queries are asked: it stays in the core's cache.
 _CACHED_BYTES = 1_048_576
+# PyTorch makes float16 float32 at twice the speed of what NumPy has for it, by threads of its own:
+# on few cores those are enough. To load it for this would take longer than most scans.
+_FEW_CORES = 4
 # The largest difference seen between a float32 product of unit rows and the exact one is 5.3e-7
 # (256 000 pairs each at 512 to 4096 dimensions): a candidate this near the k-th may precede it.
 TIE_BAND = 1e-5
@@ -52,6 +56,7 @@ class _Plan:
 
     Attributes:
         values: so many are scored again in float64 at a time, twice.
+        by_torch: PyTorch makes float16 float32.
     """
 
     gallery_block: int
@@ -59,6 +64,7 @@ class _Plan:
     threads: int
     values: int
     few: bool
+    by_torch: bool
 
 
 def nearest(
@@ -137,16 +143,18 @@ def _plan(queries: int, gallery: Rows | PickedRows, config: ScanConfig, few: int
     # A thread begins in 0.1 ms, in which it could have read 2 MB.
     threads = max(1, min(threads, len(gallery) * row_bytes // (2 * _CACHED_BYTES)))
     threads = min(threads, max(1, config.max_memory // 4 // (2 * _CACHED_BYTES)))
-    return _Plan(rows, asked, threads, config.max_memory // 8 // 16, queries <= few)
+    by_torch = narrow and not config.threads and "torch" in sys.modules
+    if by_torch and queries <= few:
+        by_torch = threads <= _FEW_CORES
+        threads = 1 if by_torch else threads
+    return _Plan(rows, asked, threads, config.max_memory // 8 // 16, queries <= few, by_torch)
 
 
 def _with_blocks(plan: _Plan, gallery_block: int | None, query_block: int | None) -> _Plan:
-    return _Plan(
-        gallery_block or plan.gallery_block,
-        query_block or plan.query_block,
-        plan.threads,
-        plan.values,
-        plan.few,
+    return replace(
+        plan,
+        gallery_block=gallery_block or plan.gallery_block,
+        query_block=query_block or plan.query_block,
     )
 
 
@@ -181,6 +189,10 @@ class _Scan:
     gallery: Rows | PickedRows
     hidden: _Hidden | None
     plan: _Plan
+
+    def reader(self, most: int) -> RowReader:
+        """Of blocks of the gallery."""
+        return RowReader(self.gallery, most, by_torch=self.plan.by_torch)
 
     def block(self, first: int) -> NDArray[np.float32]:
         """The queries from `first` on, one block of them."""
@@ -271,7 +283,7 @@ def _few_queries(scan: _Scan, best: Best) -> None:
 
     def look() -> Best:
         kept = np.full_like(best[0], -np.inf), np.full_like(best[1], -1)
-        with RowReader(scan.gallery, _cached_rows(scan)) as reader:
+        with scan.reader(_cached_rows(scan)) as reader:
             memory = _Scores(len(asked), scan.plan.gallery_block)
             while True:
                 with turn:
@@ -301,6 +313,7 @@ def _cached_rows(scan: _Scan) -> int:
     if len(scan.queries) == 1 and not is_buffered(scan.gallery):
         return scan.plan.gallery_block
     rows = _CACHED_BYTES // (4 * int(scan.gallery.shape[1]))
+    rows *= 2 if scan.plan.by_torch else 1  # cores share it
     return max(1, min(scan.plan.gallery_block, rows))
 
 
@@ -339,8 +352,8 @@ def _blocks_ahead(scan: _Scan) -> Iterator[tuple[int, NDArray[np.float32]]]:
         return min(start + size, len(scan.gallery))
 
     with (
-        RowReader(scan.gallery, size) as even,
-        RowReader(scan.gallery, size) as odd,
+        scan.reader(size) as even,
+        scan.reader(size) as odd,
         ThreadPoolExecutor(1) as pool,
     ):
         ahead: Future[NDArray[np.float32]] | None = None

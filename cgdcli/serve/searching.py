@@ -201,6 +201,8 @@ class Searching:
         except BaseException:
             index.close()
             raise
+        if getattr(index.rows, "dtype", None) == np.float16:
+            import torch  # noqa: F401 - who scans has then a third of the time (`index.exact`)
         own = (engine.config.transform.image_size,)
         sizes = engine.sizes if isinstance(engine, VectorEngine) else own
         exact = index.header is None or index.header.exact_decode

@@ -1,19 +1,14 @@
 """Blocks of rows, and float16 made float32."""
 
-import sys
-from unittest import mock
-
 import numpy as np
 import pytest
-import torch  # noqa: F401
 
-from cgdcli.engines import halves
-from cgdcli.index import scanning
+from cgdcli.engines.halves import widen_by_torch
 from cgdcli.index.parted_rows import PartedRows
-from cgdcli.index.scanning import PickedRows, RowReader, is_buffered
+from cgdcli.index.scanning import PickedRows, RowReader, is_buffered, widen
 
 
-@pytest.mark.parametrize("widen", [scanning._widen_by_bits, halves.widen_by_torch])
+@pytest.mark.parametrize("widen", [widen, widen_by_torch])
 def test_every_finite_float16_becomes_the_same_number(widen):
     every = np.arange(2**16, dtype=np.uint16).view(np.float16)
     finite = np.ascontiguousarray(every[np.isfinite(every)]).reshape(-1, 32)
@@ -23,26 +18,6 @@ def test_every_finite_float16_becomes_the_same_number(widen):
     expected = finite.astype(np.float32)
     assert np.array_equal(wide, expected)
     assert np.array_equal(np.signbit(wide), np.signbit(expected))  # of the zeros too
-
-
-@pytest.mark.parametrize("rows", [1, 2_000])  # of 40: fewer than are made at a time, and more
-def test_pytorch_widens_where_it_is_loaded_and_is_not_loaded_for_it(rows, monkeypatch):
-    half = np.random.default_rng(1).standard_normal((rows, 40)).astype(np.float16)
-    done = []
-    for module, way in ((scanning, "_widen_by_bits"), (halves, "widen_by_torch")):
-        spy = mock.Mock(
-            wraps=getattr(module, way),
-            side_effect=lambda *_, way=way: done.append(way) or mock.DEFAULT,
-        )
-        monkeypatch.setattr(module, way, spy)
-    for loaded in (True, False):
-        if not loaded:
-            monkeypatch.delitem(sys.modules, "torch")
-        wide = np.empty(half.shape, np.float32)
-        scanning.widen(half, wide)
-        assert np.array_equal(wide, half.astype(np.float32))
-    assert done == ["widen_by_torch", "_widen_by_bits"]
-    assert "torch" not in sys.modules
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])

@@ -31,7 +31,13 @@ def golden_configs(backbone="resnet18"):
     return [c for c in outputs()["configs"] if c["backbone"] == backbone and "embedding" in c]
 
 
-@pytest.mark.parametrize("config", golden_configs(), ids=lambda c: c["gd_config"])
+EVERY = [
+    pytest.param(c, marks=() if c["gd_config"] in ("SG", "GS") else pytest.mark.slow)
+    for c in golden_configs()
+]
+
+
+@pytest.mark.parametrize("config", EVERY, ids=lambda c: c["gd_config"])
 def test_the_references_own_embeddings_prove_the_reading(config, folder):
     """Figures of the reference's own code; order of letters and stride are found, not told."""
     torch.save(config_state_dict(config), folder / "old.pth")

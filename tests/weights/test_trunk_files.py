@@ -77,7 +77,9 @@ def published(tmp_path):
     return write
 
 
-@pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "densenet121"])
+@pytest.mark.parametrize(
+    "name", ["shufflenet_v2_x0_5", pytest.param("densenet121", marks=pytest.mark.slow)]
+)
 def test_a_published_file_is_read_strictly_and_embeds_as_its_conversion(published, tmp_path, name):
     file, network, state = published(name)
     trunk = read_backbone_weights(file, name, 224)
