@@ -1,28 +1,17 @@
 """Writing files so that bad input or a kill never costs what was there before."""
 
 import contextlib
-import json
+import glob
 import os
 import shutil
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 from cgdcli.errors import OutputError
 
-fcntl: ModuleType | None
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-
 OnBytes = Callable[[int, int], None]
 """Called with bytes done and bytes in all."""
-
-_HOST = socket.gethostname()
 
 
 def user_cache() -> Path:
@@ -119,6 +108,14 @@ def atomic_files(first: Path, *others: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def remove_leftovers(*targets: Path) -> None:
+    """Remove what writers of `targets` left that were killed: by whoever holds their lock."""
+    for target in targets:
+        for left in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
+            with contextlib.suppress(OSError):
+                left.unlink()
+
+
 def write_text(target: Path, text: str) -> None:
     """Write `text` as UTF-8, atomically."""
     with atomic_path(target) as temporary:
@@ -140,127 +137,11 @@ def fsync_folder(folder: Path) -> None:
         fsync_file(folder)
 
 
-@contextlib.contextmanager
-def writer_lock(target: Path, called: str = "") -> Iterator[None]:
-    """Hold `<target>.lock`, so that a second writer of the same output is told.
-
-    The kernel gives the lock back when its process ends, however it ends. The file names host and
-    pid for people; one left by another host is believed, since that host cannot be asked.
-
-    Args:
-        called: what is written, for an error's words; else the name `target`.
-
-    Raises:
-        OutputError: another process is writing `target`.
-    """
-    lock = lock_of(target)
-    descriptor = _acquire(lock, target, called)
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
-        os.close(descriptor)
-
-
-def writer_of(target: Path) -> str | None:
-    """Who holds the lock of `target`, in words; None where nobody does."""
-    try:
-        descriptor = os.open(lock_of(target), os.O_RDWR)
-    except OSError:
-        return None
-    try:
-        owner = _owner(os.pread(descriptor, 4096, 0))
-        free = _try_lock(descriptor, owner) and owner.get("host", _HOST) == _HOST
-        return None if free else _words(owner)
-    finally:
-        os.close(descriptor)  # gives back what was locked just to try
-
-
-def refuse_if_written(target: Path, called: str = "") -> None:
-    """Raise what a second writer of `target` would be told.
-
-    Raises:
-        OutputError: another process is writing it.
-    """
-    by = writer_of(target)
-    if by is not None:
-        raise _being_written(target, by, called)
-
-
 def _not_written(target: Path, error: OSError) -> OutputError:
     return OutputError(
         f"cannot write `{target}`: {error.strerror or error}",
         hint="check the free space and the permissions of that folder; nothing was replaced",
     )
-
-
-def lock_of(target: Path) -> Path:
-    """The file that says who writes `target`."""
-    return target.with_name(target.name + ".lock")
-
-
-def _words(owner: dict[str, Any]) -> str:
-    return f"pid {owner['pid']} on {owner['host']}" if owner else "owner unknown"
-
-
-def _being_written(target: Path, by: str, called: str) -> OutputError:
-    return OutputError(
-        f"{called or f'`{target}`'} is being written by another process ({by})",
-        hint=f"wait for it; if it is gone for sure, remove `{lock_of(target)}`",
-    )
-
-
-def _acquire(lock: Path, target: Path, called: str) -> int:
-    while True:
-        try:
-            descriptor = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
-        except OSError as error:
-            raise OutputError(
-                f"cannot write `{target}`: {error.strerror or error}",
-                hint="choose a folder that exists and that you may write to",
-            ) from error
-        owner = _owner(os.pread(descriptor, 4096, 0))
-        if not _try_lock(descriptor, owner) or owner.get("host", _HOST) != _HOST:
-            os.close(descriptor)
-            raise _being_written(target, _words(owner), called)
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), lock.stat()):
-                break
-        os.close(descriptor)  # its owner removed it between our opening and our locking
-    with contextlib.suppress(OSError):  # a full disk: the lock holds without a name in it
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps({"host": _HOST, "pid": os.getpid()}).encode(), 0)
-    return descriptor
-
-
-def _try_lock(descriptor: int, owner: dict[str, Any]) -> bool:
-    """Lock without waiting; where the system has no flock (Windows), judge by the owner's pid."""
-    if fcntl is None:
-        return owner.get("pid") in (None, os.getpid()) or not _is_alive(int(owner["pid"]))
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def _owner(text: bytes) -> dict[str, Any]:
-    """Host and pid; empty where a writer was killed before it could say."""
-    try:
-        owner = json.loads(text)
-        return {"host": str(owner["host"]), "pid": int(owner["pid"])}
-    except (ValueError, KeyError, TypeError):
-        return {}
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _umask() -> int:

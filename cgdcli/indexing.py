@@ -6,7 +6,8 @@ from pathlib import Path
 
 from cgdcli.config import ApproximateConfig
 from cgdcli.errors import CGDError, ConfigError
-from cgdcli.files import atomic_files, writer_lock
+from cgdcli.files import atomic_files
+from cgdcli.locks import writer_lock
 from cgdcli.index.approximate import (
     ApproximateFacts,
     facts_path,

@@ -15,6 +15,7 @@ FLOORS = {
     "config": 0,
     "reports": 0,
     "files": 0,
+    "locks": 0,
     "launch": 0,
     "remote": 0,
     "model": 1,

@@ -20,8 +20,8 @@ from typing import Any
 from cgdcli.embedding import EmbedRequest, checked_output, make_part, prepared
 from cgdcli.embedding.sharding import check_agreeing, whole_report
 from cgdcli.errors import CGDError, ConfigError, OutputError
-from cgdcli.files import lock_of
 from cgdcli.index.shards import Shard, check_layout, numbers_of_parts, shards
+from cgdcli.locks import lock_of
 from cgdcli.networks import known_network
 from cgdcli.remote import address_of, shown
 from cgdcli.reports import EmbedReport

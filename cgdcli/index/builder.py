@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from cgdcli.config import VectorConfig
 from cgdcli.errors import OutputError
-from cgdcli.files import fsync_file, fsync_folder, writer_lock
+from cgdcli.files import fsync_file, fsync_folder
 from cgdcli.index.places import PICTURES, connected, pictures_in, relative_root
 from cgdcli.index.records import (
     COMPACT,
@@ -48,6 +48,7 @@ from cgdcli.index.settling import remove_hidden, settle
 from cgdcli.index.store import EmbeddingIndex
 from cgdcli.index.unfinished import Progress, begin_table, other_settings, skipped_in
 from cgdcli.index.whitening import Projection, learn_projection
+from cgdcli.locks import writer_lock
 
 _closing = contextlib.closing
 SECONDS_BETWEEN_COMMITS = 2.0

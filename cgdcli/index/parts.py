@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgdcli.errors import IndexFileError, MismatchError
-from cgdcli.files import writer_of
 from cgdcli.index.parted_rows import PartedRows
 from cgdcli.index.records import IndexHeader, Picture, done_table, sidecar
 from cgdcli.index.shards import Shard, shards
 from cgdcli.index.store import EmbeddingIndex
+from cgdcli.locks import writer_of
 
 # What the headers of the parts of one index need not share.
 _OF_ONE_PART = {

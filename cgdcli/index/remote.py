@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from cgdcli.errors import IndexFileError, MismatchError, OutputError
-from cgdcli.files import write_text, writer_lock
+from cgdcli.files import write_text
 from cgdcli.index.records import PART, hidden, sidecar
 from cgdcli.index.replacing import header_there
 from cgdcli.index.shards import part_named, shards
 from cgdcli.index.store import EmbeddingIndex
+from cgdcli.locks import writer_lock
 from cgdcli.remote import address_of, download, facts_of, info_of, opened, reported, shown, upload
 
 TRIES = 3

@@ -69,11 +69,13 @@ class Batch(NamedTuple):
         pixels: uint8 (B, H, W, 3).
         labels: int64 (B,).
         sizes: B of every process, by rank.
+        number: its place in the epoch, from 0.
     """
 
     pixels: Tensor
     labels: Tensor
     sizes: tuple[int, ...]
+    number: int
 
 
 class BatchReader:
@@ -108,27 +110,31 @@ class BatchReader:
             self.pictures.store.close()
         self.pictures.store = store
 
-    def epoch(self, number: int) -> Iterator[Batch]:
+    def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
         """Each batch of which, over all processes, at least two pictures are readable.
+
+        Args:
+            first: batches of the epoch to leave out.
 
         The next one is put together while the caller computes; what processes tell each other is
         told between the caller's steps.
         """
-        for pixels, labels in one_ahead(self._own_parts(number)):
+        own = one_ahead(self._own_parts(number, first))
+        for place, (pixels, labels) in enumerate(own, start=first):
             sizes = self.processes.sizes(len(labels))
             if sum(sizes) >= 2:  # else there are no batch statistics and no pair
-                yield Batch(pixels, labels, sizes)
+                yield Batch(pixels, labels, sizes, place)
 
-    def _own_parts(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _own_parts(self, number: int, first: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Pixels and labels of this process's readable pictures of each batch."""
-        parts = self._parts(number)
+        parts = self._parts(number)[first:]
 
         def read(item: tuple[int, int]) -> Pixels | None:
             return self._read(number, *item)
 
         workers = worker_count(self.config.workers)
         places = (item for part in parts for item in part)
-        reads = read_ahead(read, places, workers=workers, ahead=2 * max(map(len, parts)))
+        reads = read_ahead(read, places, workers=workers, ahead=2 * max(map(len, parts), default=0))
         size = self.config.image_size
         for part in parts:
             read_ones = [(next(reads), self.table.class_indices[picture]) for _, picture in part]

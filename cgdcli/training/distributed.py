@@ -115,6 +115,14 @@ class Processes:
         dist.all_reduce(counts)
         return tuple(counts.tolist())
 
+    def most(self, value: int) -> int:
+        """The largest `value` of all processes."""
+        if self.alone:
+            return value
+        largest = torch.tensor(value)
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+        return int(largest)
+
     def own_device(self, device: torch.device) -> torch.device:
         """The device of this process: of several GPUs in a machine, each takes one.
 

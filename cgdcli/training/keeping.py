@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +12,17 @@ from cgdcli.config import TrainConfig
 from cgdcli.config.training import option_name
 from cgdcli.datasets.reading import TrainingData
 from cgdcli.errors import MismatchError, OutputError
+from cgdcli.files import remove_leftovers
 from cgdcli.reports import EpochReport, RecallReport, SkippedImage
 from cgdcli.training.board import Board
 from cgdcli.training.distributed import ALONE, Processes
 from cgdcli.training.learner import Learner
 from cgdcli.training.listing import Listed, digest, pack
-from cgdcli.training.metrics import write_metrics
+from cgdcli.training.metrics import METRICS_FILE, write_metrics
+from cgdcli.training.partial import PartialEpoch
 from cgdcli.training.run import (
+    SETTINGS_FILE,
+    STATE_FILE,
     epoch_from_dict,
     has_state,
     load_state,
@@ -29,6 +34,9 @@ from cgdcli.words import resume_command
 
 logger = logging.getLogger("cgdcli")
 
+# An epoch or a judgement may take hours: what a machine that goes off costs at most, in seconds.
+SAVE_AFTER = 600.0
+
 
 @dataclass
 class Progress:
@@ -39,12 +47,14 @@ class Progress:
         seconds: of training, without judging.
         evaluation_seconds: of the last judgement.
         skipped: pictures that could not be read, and why.
+        partial: the steps of the epoch under way.
     """
 
     epochs: list[EpochReport] = field(default_factory=list)
     seconds: float = 0.0
     evaluation_seconds: float = 0.0
     skipped: dict[Path, str] = field(default_factory=dict)
+    partial: PartialEpoch | None = None
 
     @property
     def done(self) -> int:
@@ -127,6 +137,12 @@ class Keeper:
         self.data, self.pictures, self.origin = data, pictures, origin
         self.processes = processes
         self.board = Board(run) if config.tensorboard and processes.first else None
+        self._saved = time.monotonic()
+
+    def tidy(self) -> None:
+        """Remove what a kill left half written: a file as large as the state, each time."""
+        names = (STATE_FILE, SETTINGS_FILE, METRICS_FILE, "last.safetensors", "best.safetensors")
+        self.processes.on_first(lambda: remove_leftovers(*(self.run / name for name in names)))
 
     def warn_of_little_room(self, learner: Learner) -> None:
         """Say before the first step what would otherwise end the run in the night."""
@@ -181,9 +197,19 @@ class Keeper:
             },
         )
 
+    @property
+    def is_due(self) -> bool:
+        """Whether the state is so old that it would be a pity; the first process has the say."""
+        return self.processes.first and time.monotonic() - self._saved > SAVE_AFTER
+
     def save_state(self, learner: Learner, progress: Progress) -> None:
         """What the run goes on from."""
         self.processes.on_first(lambda: self._save_state(learner, progress))
+
+    def save_alone(self, learner: Learner, progress: Progress) -> None:
+        """The same by one process that cannot ask the others any more."""
+        if self.processes.first:
+            self._save_state(learner, progress)
 
     def _save_state(self, learner: Learner, progress: Progress) -> None:
         save_state(
@@ -198,8 +224,10 @@ class Keeper:
                 "evaluation_seconds": progress.evaluation_seconds,
                 "epochs": [e.to_dict() for e in progress.epochs],
                 "skipped": {str(path): reason for path, reason in progress.skipped.items()},
+                "partial": progress.partial.to_state() if progress.partial else None,
             },
         )
+        self._saved = time.monotonic()
 
     def restore(self, learner: Learner, progress: Progress, before: TrainConfig) -> None:
         """Bring both to where the run stopped.
@@ -227,4 +255,5 @@ class Keeper:
         progress.seconds = state["seconds"]
         progress.evaluation_seconds = state["evaluation_seconds"]
         progress.epochs[:] = [epoch_from_dict(values) for values in state["epochs"]]
+        progress.partial = PartialEpoch(**state["partial"]) if state["partial"] else None
         progress.skipped |= {Path(path): reason for path, reason in state["skipped"].items()}

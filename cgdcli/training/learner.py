@@ -17,6 +17,8 @@ from cgdcli.training.joint import join, join_batch_norm
 from cgdcli.training.objective import Objective, StepLosses
 from cgdcli.training.schedule import make_optimizer, set_rates
 
+_LOOKED_AT = 8  # pictures that have to have finite rows: a part of a step's cost, once an epoch
+
 
 class Learner:
     """A network being trained.
@@ -131,6 +133,19 @@ class Learner:
     def judged_model(self) -> CGD:
         """What is judged and kept: the average where there is one, else the network itself."""
         return self.model if self.average is None else self.average.model()
+
+    def gives_numbers(self, pixels: Tensor) -> bool:
+        """Whether what was learned is finite, and pictures get finite rows by it, in eval mode.
+
+        Args:
+            pixels: uint8 (B, H, W, 3), of which a few are looked at; there may be none.
+        """
+        learned = all(bool(tensor.isfinite().all()) for tensor in self._parameters())
+        kept = {id(model): model for model in (self.model, self.judged_model())}
+        few = pixels[:_LOOKED_AT]
+        return learned and (
+            not len(few) or all(bool(model.embed(few).isfinite().all()) for model in kept.values())
+        )
 
     def rate(self) -> float:
         """The backbone's learning rate of the last step, else its first."""

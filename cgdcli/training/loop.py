@@ -7,15 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from cgdcli.config import TrainConfig
 from cgdcli.datasets.findings import ready_to_train
 from cgdcli.datasets.reading import TrainingData, read_training_data
 from cgdcli.engines.torch_engine import torch_device
-from cgdcli.errors import CGDError, CheckpointError, ConfigError, TrainingError
-from cgdcli.files import writer_lock
+from cgdcli.errors import CGDError, CheckpointError, ConfigError
+from cgdcli.locks import writer_lock
 from cgdcli.model.cgd import CGD
 from cgdcli.reports import (
     EpochReport,
@@ -24,7 +21,7 @@ from cgdcli.reports import (
     StartReport,
     TrainReport,
 )
-from cgdcli.training.batches import BatchReader, share_skipped
+from cgdcli.training.batches import BatchReader
 from cgdcli.training.beginning import initial_model
 from cgdcli.training.board import check_tensorboard
 from cgdcli.training.choices import Choices, decide
@@ -41,15 +38,11 @@ from cgdcli.training.learner import Learner
 from cgdcli.training.listing import held_out_classes, list_pictures
 from cgdcli.training.memory import memory_in_words
 from cgdcli.training.metric_learning import require_losses
-from cgdcli.training.objective import FIGURES
+from cgdcli.training.partial import PartialEpoch
 from cgdcli.training.places import choose_place, open_store, place_words
 from cgdcli.training.reporting import (
-    STEPS_BEFORE_A_FORECAST,
     before_training,
-    diverged,
     epoch_report,
-    share_left,
-    step_report,
 )
 from cgdcli.training.resuming import (
     Stopped,
@@ -70,6 +63,7 @@ from cgdcli.training.run import (
     write_settings,
 )
 from cgdcli.training.sampler import ClassBatches
+from cgdcli.training.steps import Steps
 from cgdcli.training.watching import is_judged, warn_of_collapse
 from cgdcli.words import resume_command
 
@@ -196,6 +190,7 @@ class Trainer:
             compiled_for=self.batches.batch_size if self.config.compile else None,
             processes=processes,
         )
+        self.steps = Steps(self.learner, self.reader, self.keeper, self.progress)
         self.judge = Judge(
             self.data,
             self.device,
@@ -223,6 +218,7 @@ class Trainer:
 
     def _reports(self) -> Iterator[Report]:
         progress = self.progress
+        self.keeper.tidy()
         if self.stopped is None:
             self.processes.on_first(self._write_settings)
             self.keeper.save_state(self.learner, progress)  # a stopped run can go on from here
@@ -325,53 +321,33 @@ class Trainer:
         )
 
     def _epoch(self, epoch: int) -> Iterator[Report]:
-        self.learner.to_training()
-        started, shown, steps = time.monotonic(), 0, 0
-        sums = torch.zeros(len(FIGURES), dtype=torch.float64)
-        before = (epoch - 1) * self.batches.steps
-        for step, batch in enumerate(self.reader.epoch(epoch), start=1):
-            figures = self.learner.step(batch.pixels, batch.labels, before + step - 1, batch.sizes)
-            if not figures.isfinite().all():
-                raise self._diverged(epoch, step)
-            sums += figures
-            shown, steps = shown + sum(batch.sizes), steps + 1
-            elapsed = time.monotonic() - started
-            yield step_report(
-                figures,
-                epoch=epoch,
-                step=step,
-                steps=self.batches.steps,
-                images_per_second=shown / elapsed,
-                left_seconds=self._left(epoch, step, elapsed),
-                learning_rate=self.learner.rate(),
-            )
-        share_skipped(self.progress.skipped, self.processes)
-        if steps == 0:
-            raise self.processes.agreed(
-                TrainingError(
-                    "no batch of two readable pictures could be made in a whole epoch",
-                    hint="check the pictures: the skipped ones are named above",
-                )
-            )
-        elapsed = time.monotonic() - started
-        self.progress.seconds += elapsed
-        self._close_epoch(epoch, sums / steps, shown / elapsed)
+        partial = yield from self.steps.epoch(epoch)
+        judged = self._judged_val(epoch)
+        self.progress.seconds += partial.seconds
+        self.progress.partial = None
+        self._note(epoch, partial, judged)
 
-    def _close_epoch(self, epoch: int, means: Tensor, images_per_second: float) -> None:
-        """Judge, where it is time, and note the epoch."""
-        judged = None
-        if is_judged(epoch, self.choices.epochs, self.config.evaluations):
-            try:
-                judged = self._judged(lambda: self.judge.val(self.learner.judged_model()))
-            except CheckpointError as error:  # the last step's weights are no longer finite
-                raise self._diverged(epoch, self.batches.steps) from error
+    def _judged_val(self, epoch: int) -> RecallReport | None:
+        """What val says of the network, where it is time."""
+        if not is_judged(epoch, self.choices.epochs, self.config.evaluations):
+            return None
+        try:
+            return self._judged(lambda: self.judge.val(self.learner.judged_model()))
+        except CheckpointError as error:  # the last step's weights are no longer finite
+            raise self.steps.diverged(epoch, self.batches.steps) from error
+        except BaseException as stop:
+            if not isinstance(stop, Exception):  # a signal: the epoch's steps are not lost by it
+                self.keeper.save_alone(self.learner, self.progress)
+            raise
+
+    def _note(self, epoch: int, partial: PartialEpoch, judged: RecallReport | None) -> None:
         can_choose = self.data.judged_on != "train"
         report = epoch_report(
-            means,
+            partial.means,
             epoch=epoch,
             epochs=self.choices.epochs,
-            learning_rate=self.learner.rate(),
-            images_per_second=images_per_second,
+            learning_rate=partial.learning_rate,
+            images_per_second=partial.images_per_second,
             train_seconds=self.progress.seconds,
             evaluation=judged,
             is_best=judged is not None and can_choose and self.progress.is_better(judged),
@@ -397,15 +373,3 @@ class Trainer:
             notes=(*self.data.notes, *said),
             before=tuple(self.progress.epochs),
         )
-
-    def _left(self, epoch: int, step: int, elapsed: float) -> float | None:
-        """Expected seconds to the end by this epoch's pace; None while it is too early to say."""
-        if step < min(STEPS_BEFORE_A_FORECAST, self.batches.steps):
-            return None
-        last, first = self.choices.epochs, (epoch - 1) * self.batches.steps
-        share = share_left(first, first + step, last * self.batches.steps, self.config.resting)
-        judged = sum(is_judged(e, last, self.config.evaluations) for e in range(epoch, last + 1))
-        return elapsed * share + judged * self.progress.evaluation_seconds
-
-    def _diverged(self, epoch: int, step: int) -> CGDError:
-        return self.processes.agreed(diverged(self.run, epoch, step, self.learner.rate()))

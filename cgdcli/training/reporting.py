@@ -8,6 +8,7 @@ from cgdcli.errors import TrainingError
 from cgdcli.reports import EpochReport, RecallReport, StepReport
 from cgdcli.training.choices import FORWARD_ALONE
 from cgdcli.training.objective import FIGURES
+from cgdcli.words import resume_command
 
 STEPS_BEFORE_A_FORECAST = 20
 
@@ -103,15 +104,16 @@ def step_report(
 
 
 def diverged(run: Path, epoch: int, step: int, learning_rate: float) -> TrainingError:
-    """A loss that is not finite ends a run: where it stood, and what is left of it."""
+    """A loss or weights that are not finite end a run: where it stood, and what is left of it."""
     good = [name for name in ("last", "best") if (run / f"{name}.safetensors").is_file()]
     kept = (
         f"the last good weights are `{run / good[0]}.safetensors`"
         if good
         else "no epoch was finished before"
     )
+    again = f"{resume_command(run)} --force --learning-rate {learning_rate / 10:.1g}"
     return TrainingError(
         f"the loss is no longer finite at step {step} of epoch {epoch}, learning rate "
         f"{learning_rate:g}",
-        hint=f"lower --learning-rate; {kept}",
+        hint=f"lower --learning-rate; {kept}" + (f", to go on from: {again}" if good else ""),
     )

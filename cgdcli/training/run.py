@@ -15,7 +15,8 @@ import torch
 from cgdcli.config import Precision, TrainConfig
 from cgdcli.datasets.reading import TrainingData
 from cgdcli.errors import ConfigError, OutputError, TrainingError
-from cgdcli.files import atomic_path, refuse_if_written, write_text, writer_of
+from cgdcli.files import atomic_path, write_text
+from cgdcli.locks import refuse_if_written, writer_of
 from cgdcli.reports import EpochReport, RecallReport, SkippedImage
 from cgdcli.training.choices import Choices
 from cgdcli.weights.sources import RESULT_FILE

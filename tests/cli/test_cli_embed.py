@@ -21,7 +21,7 @@ from cli_toys import (
 )
 from PIL import Image
 
-from cgdcli.files import writer_lock
+from cgdcli.locks import writer_lock
 from cgdcli.index.store import EmbeddingIndex
 
 

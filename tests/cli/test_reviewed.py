@@ -169,10 +169,10 @@ def test_a_lock_is_given_back_by_the_kernel_when_its_owner_is_killed(tmp_path):
     import signal
     import sys
 
-    from cgdcli.files import writer_lock
+    from cgdcli.locks import writer_lock
 
     code = (
-        "import sys, time; from pathlib import Path; from cgdcli.files import writer_lock\n"
+        "import sys, time; from pathlib import Path; from cgdcli.locks import writer_lock\n"
         "with writer_lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen(

@@ -14,8 +14,8 @@ from cgdcli.config import CGDConfig, EmbedConfig, Transform
 from cgdcli.embedding import EmbedRequest, embed_images
 from cgdcli.embedding.sharing import embed_request
 from cgdcli.errors import ConfigError
-from cgdcli.files import writer_lock
 from cgdcli.index.shards import Shard
+from cgdcli.locks import writer_lock
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 from gang import start

@@ -17,10 +17,10 @@ from cgdcli.embedding import EmbedRequest
 from cgdcli.embedding.on_ray import embed_on_ray, release_of_the_dead
 from cgdcli.embedding.sharding import embed_parts
 from cgdcli.errors import ConfigError, DatasetError
-from cgdcli.files import lock_of
 from cgdcli.index.records import PART, hidden, sidecar
 from cgdcli.index.shards import Shard, shards
 from cgdcli.index.store import EmbeddingIndex
+from cgdcli.locks import lock_of
 
 ray = pytest.importorskip("ray")
 

@@ -12,7 +12,7 @@ from test_store import DIM, build, header, pictures
 from cgdcli import SearchConfig, search_images
 from cgdcli.config import ApproximateConfig
 from cgdcli.errors import ConfigError, IndexFileError, OutputError
-from cgdcli.files import writer_lock
+from cgdcli.locks import writer_lock
 from cgdcli.index import approximate, approximating
 from cgdcli.index.approximate import ApproximateFacts, ApproximateIndex, facts_path, faiss_path
 from cgdcli.index.approximating import cells, kinds_to_try

@@ -24,7 +24,7 @@ def test_only_the_box_is_trained_on(tmp_path):
     table = ImageTable(tuple(paths), ("a", "a", "b", "b"), boxes=tuple(boxes))
     batches = ClassBatches(table.class_indices, batch_size=4, per_class=2, seed=0)
     shown = set()
-    for pixels, labels, _ in BatchReader(table, batches, CONFIG, 64).epoch(1):
+    for pixels, labels, *_ in BatchReader(table, batches, CONFIG, 64).epoch(1):
         for values, label in zip(pixels.numpy(), labels.tolist(), strict=True):
             assert np.array_equal(np.unique(values.reshape(-1, 3), axis=0), [inside[label]])
             shown.add(label)
@@ -39,7 +39,7 @@ def test_a_picture_whose_box_lies_outside_is_skipped_and_named(tmp_path):
     table = ImageTable(paths, ("a", "a", "b", "b"), boxes=boxes)
     batches = ClassBatches(table.class_indices, batch_size=4, per_class=2, seed=0)
     reader = BatchReader(table, batches, CONFIG, 64)
-    assert {len(labels) for _, labels, _ in reader.epoch(1)} == {3}  # each batch has all four
+    assert {len(labels) for _, labels, *_ in reader.epoch(1)} == {3}  # each batch has all four
     assert list(reader.skipped) == [paths[2]] and "lies outside" in reader.skipped[paths[2]]
 
 

@@ -15,7 +15,7 @@ from test_loop import CONFIG, draw, metrics, tensors
 
 from cgdcli.config import CGDConfig, Precision, TrainConfig, Transform
 from cgdcli.datasets.table import ImageTable
-from cgdcli.errors import ConfigError, DatasetError, OutputError
+from cgdcli.errors import ConfigError, DatasetError, OutputError, TrainingError
 from cgdcli.launch import Launch
 from cgdcli.model.cgd import CGD
 from cgdcli.reports import EpochReport
@@ -184,16 +184,18 @@ def to_the_end(data, config, runs, name, resume=False):
 
 
 def to_the_end_and_half_way(data, config, runs):
-    """Two runs: a whole one, and one that is left in its second epoch."""
+    """Two runs: a whole one, and one of which a signal ends the last process in an epoch."""
     found = to_the_end(data, config, runs, "whole")
     with joined() as processes:
         trainer = Trainer(data, config, runs=runs, name="half", resume=False, processes=processes)
-        reports = trainer.reports()
-        for report in reports:
-            if getattr(report, "epoch", 0) == 2:
-                break
-        reports.close()
-    return found
+        ended = None
+        try:
+            for report in trainer.reports():
+                if getattr(report, "epoch", 0) == 2 and processes.rank == 1:
+                    signal.raise_signal(signal.SIGINT)
+        except (KeyboardInterrupt, TrainingError) as error:
+            ended = str(error) or type(error).__name__
+    return *found, ended
 
 
 @pytest.fixture(scope="module")
@@ -262,7 +264,7 @@ def test_two_processes_end_where_one_does(runs):
 
 def test_what_is_judged_before_training_is_the_same_to_the_last_bit(runs):
     _, (_, alone), two = runs
-    for _, epochs in two:
+    for _, epochs, _ in two:
         assert epochs[0].evaluation == alone[0].evaluation
 
 
@@ -278,7 +280,7 @@ def test_pictures_that_any_process_skipped_are_reported(runs, data):
     _, (alone, _), two = runs
     broken = {image.path for image in alone.skipped}
     assert broken == {str(data / path) for path in BROKEN}
-    for report, _ in two:
+    for report, *_ in two:
         assert {image.path for image in report.skipped} == broken
         assert all(image.reason for image in report.skipped)
 
@@ -286,6 +288,15 @@ def test_pictures_that_any_process_skipped_are_reported(runs, data):
 def test_the_folder_of_a_run_is_the_same(runs):
     folder = runs[0]
     assert contents(folder / "whole").keys() == contents(folder / "one").keys()
+
+
+def test_a_signal_to_one_process_stops_all_after_the_same_step(runs):
+    folder, _, two = runs
+    (*_, first), (*_, second) = two
+    assert first.startswith("the run was told to stop") and "--resume" in first
+    assert second == "KeyboardInterrupt"
+    state = torch.load(folder / "half/resume.pt", weights_only=True)
+    assert state["epoch"] == 1 and state["partial"]["steps"] == 1
 
 
 @pytest.mark.parametrize("size", [1, pytest.param(3, marks=pytest.mark.slow)])

@@ -17,7 +17,7 @@ from PIL import Image
 from cgdcli.config import Precision, TrainConfig
 from cgdcli.errors import MismatchError, OutputError, TrainingError
 from cgdcli.reports import EpochReport, StartReport, StepReport
-from cgdcli.training import judge
+from cgdcli.training import judge, keeping
 from cgdcli.training.learner import Learner
 from cgdcli.training.loop import Trainer, train
 from cgdcli.weights.checkpoint import load_checkpoint
@@ -205,6 +205,81 @@ def test_run_stopped_anywhere_and_resumed_ends_with_the_same_bits(data, whole, t
     for _ in range(stop + 1):
         next(reports)
     reports.close()
+    (tmp_path / "broken/.resume.pt.77.tmp").write_bytes(b"half")  # a kill while writing
+    finish(data, whole, tmp_path)
+
+
+@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_an_epoch_saves_its_steps(data, whole, tmp_path, monkeypatch, which):
+    class Stopped(BaseException):
+        pass
+
+    def stop(*_):
+        raise Stopped
+
+    before = signal.signal(which, stop)
+    steps, step = [], Learner.step
+
+    def interrupted(self, *arguments):
+        steps.append(arguments[2])
+        if arguments[2] == 4:  # the second of the second epoch: it is not cut in two
+            signal.raise_signal(which)
+        return step(self, *arguments)
+
+    monkeypatch.setattr(Learner, "step", interrupted)
+    try:
+        with pytest.raises(Stopped):
+            train(data, CONFIG, runs=tmp_path, name="broken")
+        assert signal.getsignal(which) is stop
+    finally:
+        signal.signal(which, before)
+    assert whole[1][0].steps_per_epoch == 3 and steps == [0, 1, 2, 3, 4]
+    steps.clear()
+    finish(data, whole, tmp_path)
+    assert steps == [5, 6, 7, 8]
+
+
+def test_a_signal_while_judging_saves_the_epoch(data, whole, tmp_path, monkeypatch):
+    val, steps, step = judge.Judge.val, [], Learner.step
+
+    def interrupted(self, model):
+        if steps == [0, 1, 2]:  # of the first epoch all
+            raise KeyboardInterrupt
+        return val(self, model)
+
+    monkeypatch.setattr(judge.Judge, "val", interrupted)
+    monkeypatch.setattr(Learner, "step", lambda *a: (steps.append(a[3]), step(*a))[1])
+    with pytest.raises(KeyboardInterrupt):
+        train(data, CONFIG, runs=tmp_path, name="broken")
+    steps.clear()
+    finish(data, whole, tmp_path)
+    assert steps[0] == 3
+
+
+def test_a_second_signal_is_not_waited_with(data, tmp_path, monkeypatch):
+    def impatient(*_):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("still here")
+
+    monkeypatch.setattr(Learner, "step", impatient)
+    with pytest.raises(KeyboardInterrupt):
+        train(data, CONFIG, runs=tmp_path, name="broken")
+
+
+def test_a_long_epoch_is_saved_in_between(data, whole, tmp_path, monkeypatch):
+    """What a kill in the second epoch then costs is a step, not the epoch."""
+    monkeypatch.setattr(keeping, "SAVE_AFTER", 0.0)
+    trainer = Trainer(data, CONFIG, runs=tmp_path, name="broken", resume=False)
+    for report in trainer.reports():
+        if getattr(report, "epoch", 0) == 2 and report.step == 3:
+            break  # and nothing is saved any more
+    monkeypatch.undo()
+    again = Trainer(None, None, runs=tmp_path, name="broken", resume=True)
+    for report in again.reports():
+        if isinstance(report, StepReport):
+            break
+    assert (report.epoch, report.step) == (2, 3)
     finish(data, whole, tmp_path)
 
 
@@ -363,6 +438,28 @@ def test_loss_that_is_not_finite_stops_the_run_with_the_last_good_weights(
     last = tmp_path / "nan/last.safetensors"
     assert all(value.isfinite().all() for value in tensors(last).values())
     assert not (tmp_path / "nan/run.lock").exists()
+
+
+def test_weights_that_are_no_longer_finite_are_not_saved(data, tmp_path, monkeypatch):
+    """The loss of an epoch's last step was finite before the weights changed."""
+    step = Learner.step
+
+    def spoil(self, pixels, labels, number, sizes):
+        figures = step(self, pixels, labels, number, sizes)
+        if number == 5:  # the last of the second epoch, which is not judged
+            with torch.no_grad():
+                next(self.model.backbone.parameters()).mul_(1e38).mul_(1e38)
+        return figures
+
+    monkeypatch.setattr(Learner, "step", spoil)
+    config = replace(CONFIG, epochs=4, evaluations=1)
+    with pytest.raises(TrainingError, match="step 3 of epoch 2") as caught:
+        train(data, config, runs=tmp_path, name="nan")
+    assert "last.safetensors" in caught.value.hint and "--resume" in caught.value.hint
+    last = tmp_path / "nan/last.safetensors"
+    assert all(value.isfinite().all() for value in tensors(last).values())
+    monkeypatch.undo()
+    assert train(runs=tmp_path, name="nan", resume=True).epochs == 4
 
 
 def test_absurd_learning_rate_is_a_training_error_not_a_crash(data, tmp_path):

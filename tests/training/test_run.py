@@ -22,7 +22,7 @@ from cgdcli.config.training import AUTO
 from cgdcli.datasets.reading import TrainingData
 from cgdcli.datasets.table import ImageTable
 from cgdcli.errors import OutputError, TrainingError
-from cgdcli.files import writer_lock
+from cgdcli.locks import writer_lock
 from cgdcli.training.choices import Choices
 from cgdcli.training.run import (
     Settings,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from cgdcli.config import MilvusConfig
 from cgdcli.errors import ConfigError, MismatchError, OutputError
-from cgdcli.files import user_cache, writer_lock
+from cgdcli.files import user_cache
 from cgdcli.index.exact import nearest
 from cgdcli.index.milvus import layout
 from cgdcli.index.milvus.address import HINT, MilvusAddress, milvus_address
@@ -28,6 +28,7 @@ from cgdcli.index.milvus.opened import MilvusIndex
 from cgdcli.index.milvus.server import MilvusServer, open_server
 from cgdcli.index.records import IndexHeader
 from cgdcli.index.store import EmbeddingIndex, open_index
+from cgdcli.locks import writer_lock
 from cgdcli.reports import SentReport
 
 logger = logging.getLogger("cgdcli")

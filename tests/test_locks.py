@@ -1,0 +1,58 @@
+"""Locks of this machine and of others; how an index keeps them: tests/index/test_store.py."""
+
+import json
+import os
+import time
+
+import pytest
+
+from cgdcli import locks
+from cgdcli.errors import OutputError
+from cgdcli.locks import lock_of, writer_lock, writer_of
+
+
+@pytest.fixture
+def foreign(tmp_path):
+    """A lock that another host left."""
+    lock_of(tmp_path / "x").write_text(json.dumps({"host": "another-host", "pid": 77}))
+    return tmp_path / "x"
+
+
+def silent_for(target, seconds):
+    then = time.time() - seconds
+    os.utime(lock_of(target), (then, then))
+
+
+def test_another_host_that_shows_itself_is_believed(foreign):
+    silent_for(foreign, locks.SILENT - 30)
+    assert writer_of(foreign) == "pid 77 on another-host"
+    with pytest.raises(OutputError, match="another-host") as caught, writer_lock(foreign):
+        pass
+    assert "2 minutes" in caught.value.hint and str(lock_of(foreign)) in caught.value.hint
+    assert "77" in lock_of(foreign).read_text()
+
+
+def test_another_host_that_was_long_silent_is_taken_over(foreign):
+    """As of a container that was killed, and began again under another name."""
+    silent_for(foreign, locks.SILENT + 5)
+    assert writer_of(foreign) is None
+    with writer_lock(foreign):
+        assert json.loads(lock_of(foreign).read_text())["pid"] == os.getpid()
+    assert list(foreign.parent.iterdir()) == []
+
+
+def test_asking_does_not_count_as_a_sign_of_life(foreign):
+    silent_for(foreign, locks.SILENT - 30)
+    before = lock_of(foreign).stat().st_mtime
+    writer_of(foreign)
+    assert lock_of(foreign).stat().st_mtime == before
+
+
+def test_whoever_holds_a_lock_shows_that_it_lives(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "_BEAT", 0.01)
+    with writer_lock(tmp_path / "x"):
+        silent_for(tmp_path / "x", 1000)
+        lock, deadline = lock_of(tmp_path / "x"), time.monotonic() + 10
+        while time.time() - lock.stat().st_mtime > 500 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert time.time() - lock.stat().st_mtime < 500
