@@ -125,6 +125,12 @@ class BatchReader:
             if sum(sizes) >= 2:  # else there are no batch statistics and no pair
                 yield Batch(pixels, labels, sizes, place)
 
+    def first_ones(self) -> Iterator[Pixels | None]:
+        """The pictures that this process reads first, one by one, read ahead as in an epoch."""
+        places = (item for part in self._parts(1) for item in part)
+        workers = worker_count(self.config.workers)
+        return read_ahead(lambda item: self._read(1, *item), places, workers=workers)
+
     def _own_parts(self, number: int, first: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Pixels and labels of this process's readable pictures of each batch."""
         parts = self._parts(number)[first:]

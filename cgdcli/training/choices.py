@@ -1,11 +1,13 @@
 """What a run decides by measuring before its first step; a resumed run keeps it."""
 
 import copy
+import functools
 import logging
 import statistics
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -14,20 +16,24 @@ from cgdcli.config.checks import AUTO
 from cgdcli.datasets.reading import TrainingData
 from cgdcli.images.cache import SIDE
 from cgdcli.model.cgd import CGD
-from cgdcli.training.batches import shared_batches
+from cgdcli.training.batches import BatchReader, shared_batches
 from cgdcli.training.distributed import ALONE, Processes
+from cgdcli.training.fitting import ReadingPace, reading_pace, step_pace, steps_that_fit
 from cgdcli.training.learner import Learner
 from cgdcli.training.memory import batch_words, largest_batch, memory_in_words, random_batch
 from cgdcli.training.sampler import ClassBatches
+from cgdcli.words import counted
 
 logger = logging.getLogger("cgdcli")
+
+Paces = tuple[ReadingPace, ReadingPace]
+"""Of the first epoch, and of later ones."""
 
 _TIMED, _WARMUP = 3, 1
 _STEPS = 100  # of a run of so many the last is timed: one in which all learns
 # bf16 must be so much faster to be taken: it costs precision.
 _WORTH_IT = 1.05
-# Of the minutes asked for, what goes to starting, judging and writing besides the steps.
-_FOR_THE_REST = 0.08
+_SLOW_TO_READ = ", which is how fast they are read"
 # A judged picture, and one of the warm phase, costs the backbone's forward pass, any other about
 # three of them. Measured on ResNet-18 at 112 px, two cores, bf16: 630 and 185 pictures a second.
 FORWARD_ALONE = 1 / 3
@@ -60,6 +66,7 @@ def decide(
     *,
     kept: Choices | None = None,
     changed: Collection[str] = (),
+    keeps: bool = True,
     processes: Processes = ALONE,
 ) -> tuple[ClassBatches, Choices]:
     """The batches of a run, and all that is measured for it; the batch size first, since the
@@ -69,6 +76,7 @@ def decide(
         model: on the device it will be trained on; it stays as it is.
         kept: what a run that is taken up decided before.
         changed: the settings that are others than they were then, by name.
+        keeps: whether decoded pictures are kept.
 
     Raises:
         TrainingError: a step does not fit the memory, or cannot be compiled.
@@ -78,7 +86,16 @@ def decide(
     given = (model, config, batches.batch_size, batches.steps)
     with memory_in_words(batches.batch_size, next(model.parameters()).device, ""):
         if kept is None:
-            choices = choose(*given, len(data.val), processes)
+            reader = BatchReader(
+                data.train,
+                batches,
+                config,
+                picture_side(config),
+                skipped=_Unsaid(),
+                processes=processes,
+            )
+            paces = functools.partial(reading_pace, reader, keeps=keeps)
+            choices = choose(*given, len(data.val), processes, reading=paces)
         else:
             choices = choose_again(kept, changed, *given, processes)
     batches.steps = choices.steps
@@ -114,6 +131,8 @@ def choose(
     steps: int,
     judged: int,
     processes: Processes = ALONE,
+    *,
+    reading: Callable[[], Paces] = lambda: (ReadingPace(0, 0), ReadingPace(0, 0)),
 ) -> Choices:
     """Decide on a model that stays as it is.
 
@@ -123,8 +142,9 @@ def choose(
         judged: pictures of one evaluation.
         processes: measure together, since they share cores and wait for each other; what the
             first one decides holds.
+        reading: measures what reading pictures takes; asked only where the time is short.
     """
-    chosen = _choose(model, config, batch_size, steps, judged, processes)
+    chosen = _choose(model, config, batch_size, steps, judged, processes, reading)
     return processes.on_first(lambda: chosen)
 
 
@@ -135,6 +155,7 @@ def _choose(
     steps: int,
     judged: int,
     processes: Processes,
+    reading: Callable[[], Paces],
 ) -> Choices:
     notes: list[str] = []
     precision, seconds = _precision(model, config, batch_size, notes, processes)
@@ -144,15 +165,31 @@ def _choose(
     if config.minutes:
         if seconds is None:
             seconds = step_seconds(model, config, batch_size, precision, processes)
-        share = FORWARD_ALONE * judged / batch_size * seconds * config.evaluations
-        time_left = max(1.0, (1 - _FOR_THE_REST) * 60 * config.minutes - share)
-        total = max(2, int(time_left / seconds / (1 - (1 - FORWARD_ALONE) * config.resting)))
-        epochs, steps = max(1, total // steps), min(steps, total)
+        found = processes.gather(reading())
+        slowest = max(anew for anew, _ in found), max(again for _, again in found)
+        own = -(-batch_size // processes.size)
+        on_cpu = next(model.parameters()).device.type == "cpu"
+        pace = step_pace(seconds, own, slowest, on_cpu=on_cpu)
+        look = step_pace(FORWARD_ALONE * seconds, own, slowest, on_cpu=on_cpu)
+        saved = (1 - FORWARD_ALONE) * config.resting * seconds  # a step, in the mean
+        once = look.first * judged / batch_size
+        fit = functools.partial(steps_that_fit, config.minutes, pace, steps, saved=saved)
+        epochs, _ = fit(judging=config.evaluations * once)
+        # A short run is judged once an epoch at most.
+        epochs, steps = fit(judging=min(epochs, config.evaluations) * once)
         notes.append(
-            f"{config.minutes:g} minutes at {batch_size / seconds:.0f} pictures/s: "
-            f"{epochs} epochs of {steps} steps"
+            f"{config.minutes:g} minutes at {batch_size / pace.later:.0f} pictures/s"
+            f"{_SLOW_TO_READ * (pace.later > 2 * seconds)}: "
+            f"{counted(epochs, 'epoch')} of {counted(steps, 'step')}"
         )
     return Choices(precision, picture_side(config), epochs, steps, batch_size, tuple(notes))
+
+
+class _Unsaid(dict[Path, str]):
+    """Pictures that cannot be read: the run itself says which."""
+
+    def __contains__(self, path: object) -> bool:
+        return True
 
 
 def choose_again(
@@ -170,15 +207,14 @@ def choose_again(
         changed: names of settings. The others are as `choose` takes them.
     """
     notes: list[str] = []
-    precision, side, epochs = kept.precision, kept.side, kept.epochs
+    precision, epochs = kept.precision, kept.epochs
     if "precision" in changed:
         precision, _ = _precision(model, config, batch_size, notes, processes)
-    if "image_size" in changed:
-        side = picture_side(config)
     if "epochs" in changed:
         epochs = config.epochs
     if config.minutes and "epochs" not in changed:
         steps = min(steps, kept.steps)
+    side = picture_side(config, kept, changed)
     chosen = Choices(precision, side, epochs, steps, batch_size, tuple(notes))
     return processes.on_first(lambda: chosen)
 
@@ -264,6 +300,10 @@ def _compiled_seconds(
     return seconds
 
 
-def picture_side(config: TrainConfig) -> int:
+def picture_side(
+    config: TrainConfig, kept: Choices | None = None, changed: Collection[str] = ()
+) -> int:
     """The same on every machine: what is kept where does not tell on the result."""
+    if kept is not None and "image_size" not in changed:
+        return kept.side
     return round(SIDE * config.image_size)

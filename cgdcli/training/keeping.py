@@ -218,7 +218,7 @@ class Keeper:
                 "epoch": progress.done,
                 "settings": self.config.to_dict(),
                 "digest": digest(self.pictures),
-                "pictures": pack(self.pictures),
+                "listed": pack(self.pictures),
                 **learner.state(),
                 "seconds": progress.seconds,
                 "evaluation_seconds": progress.evaluation_seconds,

@@ -20,13 +20,17 @@ _EXAMPLES = 3
 
 
 class Listed(NamedTuple):
-    """One picture of one split: its path below the data's folder, box and roles as text."""
+    """One picture of one split: its path below the data's folder, box, roles and bytes as text.
+
+    A picture that was replaced has another size, nearly always; its time tells of copies, too.
+    """
 
     split: str
     label: str
     place: str
     box: str = ""
     role: str = ""
+    size: str = ""
 
 
 def list_pictures(data: TrainingData, folder: Path) -> tuple[Listed, ...]:
@@ -71,7 +75,7 @@ class PictureChanges:
 
     Attributes:
         added, removed: places. relabelled, moved: `place: old -> new`, of labels and splits.
-        recut: places whose box or role is another.
+        replaced: places whose file has another size. recut: whose box or role is another.
         new_classes, gone_classes: of train.
     """
 
@@ -79,6 +83,7 @@ class PictureChanges:
     removed: tuple[str, ...]
     relabelled: tuple[str, ...]
     moved: tuple[str, ...]
+    replaced: tuple[str, ...]
     recut: tuple[str, ...]
     new_classes: tuple[str, ...]
     gone_classes: tuple[str, ...]
@@ -90,6 +95,7 @@ class PictureChanges:
             (self.removed, "removed"),
             (self.relabelled, "with another label"),
             (self.moved, "in another split"),
+            (self.replaced, "with other contents"),
             (self.recut, "with another box or role"),
         )
         parts = [
@@ -103,7 +109,7 @@ class PictureChanges:
 def compare(before: Sequence[Listed], now: Sequence[Listed]) -> PictureChanges:
     """What changed from one list to a later one."""
     old, new = _by_place(before), _by_place(now)
-    relabelled, moved, recut = [], [], []
+    relabelled, moved, replaced, recut = [], [], [], []
     for place in sorted(old.keys() & new.keys()):
         one, other = old[place], new[place]
         labels, splits = (
@@ -114,6 +120,8 @@ def compare(before: Sequence[Listed], now: Sequence[Listed]) -> PictureChanges:
             relabelled.append(f"{place}: {labels[0]} -> {labels[1]}")
         elif splits[0] != splits[1]:
             moved.append(f"{place}: {splits[0]} -> {splits[1]}")
+        elif {row.size for row in one} != {row.size for row in other}:
+            replaced.append(place)
         elif sorted(one) != sorted(other):
             recut.append(place)
     classes = [{row.label for row in rows if row.split == "train"} for rows in (before, now)]
@@ -122,6 +130,7 @@ def compare(before: Sequence[Listed], now: Sequence[Listed]) -> PictureChanges:
         tuple(sorted(old.keys() - new.keys())),
         tuple(relabelled),
         tuple(moved),
+        tuple(replaced),
         tuple(recut),
         tuple(sorted(classes[1] - classes[0])),
         tuple(sorted(classes[0] - classes[1])),
@@ -141,8 +150,16 @@ def _rows(split: str, table: ImageTable, folder: Path) -> list[Listed]:
         if table.is_query:
             role = "query" * table.is_query[i] + "gallery" * table.is_gallery[i]
         place = os.path.relpath(path, folder)
-        rows.append(Listed(split, label, place, "" if box is None else str(tuple(box)), role))
+        cut = "" if box is None else str(tuple(box))
+        rows.append(Listed(split, label, place, cut, role, _size(path)))
     return rows
+
+
+def _size(path: Path) -> str:
+    try:
+        return str(path.stat().st_size)
+    except OSError:  # the check of the data says it
+        return ""
 
 
 def _text(pictures: Sequence[Listed]) -> bytes:

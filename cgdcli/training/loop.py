@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cgdcli.config import TrainConfig
+from cgdcli.config import Cache, TrainConfig
 from cgdcli.datasets.findings import ready_to_train
 from cgdcli.datasets.reading import TrainingData, read_training_data
 from cgdcli.engines.torch_engine import torch_device
@@ -24,7 +24,7 @@ from cgdcli.reports import (
 from cgdcli.training.batches import BatchReader
 from cgdcli.training.beginning import initial_model
 from cgdcli.training.board import check_tensorboard
-from cgdcli.training.choices import Choices, decide
+from cgdcli.training.choices import decide, picture_side
 from cgdcli.training.distributed import ALONE, Processes, joined
 from cgdcli.training.ending import end_run
 from cgdcli.training.judge import Judge
@@ -62,7 +62,6 @@ from cgdcli.training.run import (
     run_path,
     write_settings,
 )
-from cgdcli.training.sampler import ClassBatches
 from cgdcli.training.steps import Steps
 from cgdcli.training.watching import is_judged, warn_of_collapse
 from cgdcli.words import resume_command
@@ -154,10 +153,7 @@ class Trainer:
         refuse_other_data(self.pictures, self.folder, processes)
         self.changed = processes.on_first(lambda: self._changes_to_say(force))
         model = self._model().to(self.device)
-        self.batches, self.choices = self._decide(model)
-        self.place = processes.together(
-            lambda: choose_place(self.config, self.data.train, self.choices.side, self.run)
-        )
+        self._decide(model)
         self._prepare(model)
 
     def _prepare(self, model: CGD) -> None:
@@ -311,13 +307,24 @@ class Trainer:
         self.processes.spread(model)
         return model
 
-    def _decide(self, model: CGD) -> tuple[ClassBatches, Choices]:
+    def _decide(self, model: CGD) -> None:
+        """Set where pictures are kept, the batches, and what was measured for them."""
         kept, changed = None, set[str]()
         if self.stopped is not None:
             kept = self.stopped.settings.choices
             changed = set(self.stopped.before.differences(self.config))
-        return decide(
-            model, self.config, self.data, kept=kept, changed=changed, processes=self.processes
+        side = picture_side(self.config, kept, changed)
+        self.place = self.processes.together(
+            lambda: choose_place(self.config, self.data.train, side, self.run)
+        )
+        self.batches, self.choices = decide(
+            model,
+            self.config,
+            self.data,
+            kept=kept,
+            changed=changed,
+            keeps=self.place.kind is not Cache.none,
+            processes=self.processes,
         )
 
     def _epoch(self, epoch: int) -> Iterator[Report]:

@@ -49,7 +49,7 @@ def read_stopped(run: Path) -> Stopped:
             TrainConfig.resolved(said),
             state["epoch"],
             state["digest"],
-            unpack(state["pictures"]),
+            unpack(state["listed"]),
         )
     except (KeyError, ConfigError) as error:
         raise TrainingError(

@@ -40,7 +40,7 @@ def test_what_is_asked_for_is_not_measured(monkeypatch, precision):
 
 @pytest.mark.parametrize(
     ("minutes", "seconds", "epochs", "steps"),
-    [(10, 1.0, 57, 10), (1, 1.0, 5, 10), (0.1, 1.0, 1, 5), (1, 100.0, 1, 2)],
+    [(10, 1.0, 57, 10), (1, 1.0, 6, 9), (0.1, 1.0, 1, 5), (1, 100.0, 1, 2)],
 )
 def test_the_schedule_fits_the_time(monkeypatch, minutes, seconds, epochs, steps):
     """92 % of it for the steps, of which a twentieth cost a third."""

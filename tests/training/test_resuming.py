@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 from test_loop import CONFIG, draw
 
 from cgdcli.config import CANNOT_CHANGE, MAY_CHANGE, TrainConfig
@@ -86,11 +87,14 @@ def change(data, kind):
     if kind == "removed":
         picture.unlink()
         return ["1 picture removed (c00/0.png)"]
+    if kind == "replaced":
+        Image.new("RGB", (40, 30)).save(picture)
+        return ["1 picture with other contents (c00/0.png)"]
     picture.rename(data / ("c00/x.png" if kind == "renamed" else "c01/x.png"))
     return ["1 picture added", "1 picture removed (c00/0.png)"]
 
 
-@pytest.mark.parametrize("kind", ["added", "removed", "renamed", "to another class"])
+@pytest.mark.parametrize("kind", ["added", "removed", "renamed", "replaced", "to another class"])
 def test_changed_pictures_are_named_and_gone_on_with_by_force(here, kind):
     words = change(here / "data", kind)
     error = refused(here / "runs", here / "data")
