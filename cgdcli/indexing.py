@@ -7,11 +7,11 @@ from pathlib import Path
 from cgdcli.config import ApproximateConfig
 from cgdcli.errors import CGDError, ConfigError
 from cgdcli.files import atomic_files
-from cgdcli.locks import writer_lock
 from cgdcli.index.approximate import (
     ApproximateFacts,
     facts_path,
     faiss_path,
+    file_digest,
     imported_faiss,
 )
 from cgdcli.index.approximating import (
@@ -24,6 +24,7 @@ from cgdcli.index.approximating import (
 )
 from cgdcli.index.records import blob_or_text
 from cgdcli.index.store import EmbeddingIndex, open_index
+from cgdcli.locks import writer_lock
 from cgdcli.remote import shown
 from cgdcli.reports import ApproximateReport
 
@@ -39,7 +40,8 @@ def index_approximately(
 ) -> ApproximateReport:
     """Make `feats.faiss` beside `feats.npy`, and measure it.
 
-    None is made of fewer rows than it is worth, unless a kind is named.
+    None is made of fewer rows than it is worth, unless a kind is named; one that is there is then
+    removed if it is of other rows, or damaged.
 
     Args:
         force: make it anew also where the one that is there is of these rows.
@@ -61,6 +63,7 @@ def index_approximately(
     target, facts_file = faiss_path(stored.path), facts_path(stored.path)
     kinds = kinds_to_try(config, len(stored), stored.dim)
     if not kinds:
+        _remove_old(target, facts_file, stored, force=force)
         return ApproximateReport(stored.path, None, len(stored), fewest_rows=FEWEST_ROWS)
     imported_faiss()
     if isinstance(blob_or_text(str(target)), bytes):
@@ -88,6 +91,27 @@ def index_approximately(
         target.stat().st_size,
         time.monotonic() - started,
     )
+
+
+def _remove_old(target: Path, facts_file: Path, index: EmbeddingIndex, *, force: bool) -> None:
+    """One that no search uses is warned of by each: take it away, where none is made instead."""
+    if not facts_file.exists() or (_is_sound(facts_file, target, index) and not force):
+        return
+    with writer_lock(target):
+        facts_file.unlink(missing_ok=True)
+        target.unlink(missing_ok=True)
+    logger.info(
+        "`%s` is removed: it is old, damaged or wanted anew, and so few rows want none",
+        shown(target),
+    )
+
+
+def _is_sound(facts_file: Path, target: Path, index: EmbeddingIndex) -> bool:
+    try:
+        facts = ApproximateFacts.read(facts_file)
+        return facts.describes(index) and facts.digest == file_digest(target)
+    except (CGDError, OSError):
+        return False
 
 
 def _there(

@@ -67,7 +67,12 @@ MaxMemoryOption = Annotated[
     ),
 ]
 ThreadsOption = Annotated[
-    int, option("--threads", help="That look at rows; 0: as many as there are cores.")
+    int,
+    option(
+        "--threads",
+        help="That compare rows with queries (not those that embed a picture); 0: as many as there "
+        "are cores.",
+    ),
 ]
 ExactOption = Annotated[
     bool,

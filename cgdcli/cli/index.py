@@ -56,8 +56,10 @@ def index(
     """Make an approximate index beside an exact one: feats.faiss, which search then uses by itself.
 
     It proposes rows; their similarities are computed exactly. How many of the ten nearest it finds
-    is measured on rows of the index. Once rows are added or changed search says so and looks at
-    every row, until this command is given again. Extra `ann`.
+    is measured on rows of the index; more hits, means and branches weighed anew are looked for more
+    widely, unmeasured, and with a filter every row that it keeps is looked at. Once rows are added
+    or changed search says so and looks at every row, until this command is given again. Extra
+    `ann`.
 
     With --to every row goes to Milvus, for an index that outgrew one machine; --index takes the
     same address. Paths, labels and the model's fingerprint travel with the rows. After a run that

@@ -81,7 +81,7 @@ def make(index: EmbeddingIndex, kind: ApproximateKind, on_rows: OnRows | None) -
     lists.cp.min_points_per_centroid = 1
     count = min(len(rows), _TRAINED_BY_CENTRE * cells(len(rows)))
     chosen = np.linspace(0, len(rows) - 1, count).astype(np.int64)
-    made.train(np.ascontiguousarray(rows[chosen], dtype=np.float32))
+    made.train(np.ascontiguousarray(index.stored(chosen), dtype=np.float32))
     with RowReader(rows, _ADDED_AT_ONCE) as reader:
         for start in range(0, len(rows), _ADDED_AT_ONCE):
             stop = min(start + _ADDED_AT_ONCE, len(rows))
@@ -94,7 +94,7 @@ def make(index: EmbeddingIndex, kind: ApproximateKind, on_rows: OnRows | None) -
 def sample_of(index: EmbeddingIndex, size: int) -> Sample:
     """Evenly spread rows and, by looking at every row, what is nearest to each but itself."""
     own = np.unique(np.linspace(0, len(index) - 1, min(size, len(index))).astype(np.int64))
-    queries = np.asarray(index.rows[own], dtype=np.float32)
+    queries = np.asarray(index.stored(own), dtype=np.float32)
     _, ids = nearest(queries, index.rows, _HITS, exclude=[{int(row)} for row in own])
     spent = []
     for query in queries[:5]:

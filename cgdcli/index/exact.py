@@ -8,6 +8,7 @@ the way that the products were made, and equal rows come in row order: a matrix 
 differs with a row's place in the block.
 """
 
+import contextlib
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -19,16 +20,20 @@ from numpy.typing import NDArray
 
 from cgdcli.config import ScanConfig
 from cgdcli.errors import ConfigError
+from cgdcli.index.candidates import TIE_BAND, Scores
 from cgdcli.index.mapped_rows import MappedRows
 from cgdcli.index.scanning import (
     PickedRows,
     RowReader,
     Rows,
     check_files,
+    check_finite,
     is_buffered,
     parts_of,
 )
 from cgdcli.launch import cores
+
+__all__ = ["TIE_BAND", "nearest"]
 
 Float = NDArray[np.floating]
 Ids = NDArray[np.int64]
@@ -44,10 +49,8 @@ _CACHED_BYTES = 1_048_576
 # PyTorch makes float16 float32 at twice the speed of what NumPy has for it, by threads of its own:
 # on few cores those are enough. To load it for this would take longer than most scans.
 _FEW_CORES = 4
-# The largest difference seen between a float32 product of unit rows and the exact one is 5.3e-7
-# (256 000 pairs each at 512 to 4096 dimensions): a candidate this near the k-th may precede it.
-TIE_BAND = 1e-5
-_LOWEST = np.finfo(np.float32).min  # of what is no exclusion's -inf
+# What a candidate takes while it is scored again and put among the kept ones.
+_CANDIDATE_BYTES = 128
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class _Plan:
 
     Attributes:
         values: so many are scored again in float64 at a time, twice.
+        candidates: so many are put among the kept ones at a time.
         by_torch: PyTorch makes float16 float32.
     """
 
@@ -63,6 +67,7 @@ class _Plan:
     query_block: int
     threads: int
     values: int
+    candidates: int
     few: bool
     by_torch: bool
 
@@ -98,7 +103,7 @@ def nearest(
     Raises:
         ValueError: k below 1, or dimensions that differ.
         ConfigError: the memory is too small for one row.
-        IndexFileError: the gallery's file became shorter.
+        IndexFileError: the gallery's file became shorter, or has a row that is not finite.
     """
     if k < 1 or queries.shape[1] != gallery.shape[1]:
         raise ValueError(
@@ -116,13 +121,24 @@ def nearest(
     plan = _with_blocks(plan, gallery_block, query_block)
     hidden = _Hidden(exclude, among) if exclude is not None and any(exclude) else None
     scan = _Scan(queries, gallery, hidden, plan)
-    (_few_queries if plan.few else _many_queries)(scan, best)
+    with _product_threads(0 if plan.few or config is None else config.threads):
+        (_few_queries if plan.few else _many_queries)(scan, best)
     for part in parts_of(gallery):
         if isinstance(part, MappedRows) and among is None:
             part.scanned = True
     if among is not None:
         best[1][:] = np.where(best[1] < 0, -1, among[best[1]])
     return best
+
+
+def _product_threads(count: int) -> contextlib.AbstractContextManager[object]:
+    """NumPy's products take so many threads at most, in the whole process; 0: as they are set."""
+    if not count:
+        return contextlib.nullcontext()
+    from threadpoolctl import threadpool_limits  # looks through all libraries: milliseconds
+
+    limits: contextlib.AbstractContextManager[object] = threadpool_limits(count, user_api="blas")
+    return limits
 
 
 def _plan(queries: int, gallery: Rows | PickedRows, config: ScanConfig, few: int) -> _Plan:
@@ -147,7 +163,8 @@ def _plan(queries: int, gallery: Rows | PickedRows, config: ScanConfig, few: int
     if by_torch and queries <= few:
         by_torch = threads <= _FEW_CORES
         threads = 1 if by_torch else threads
-    return _Plan(rows, asked, threads, config.max_memory // 8 // 16, queries <= few, by_torch)
+    values, candidates = (config.max_memory // 8 // taken for taken in (16, _CANDIDATE_BYTES))
+    return _Plan(rows, asked, threads, values, candidates, queries <= few, by_torch)
 
 
 def _with_blocks(plan: _Plan, gallery_block: int | None, query_block: int | None) -> _Plan:
@@ -205,20 +222,22 @@ class _Scan:
 
     def offer(
         self,
-        memory: "_Scores",
+        memory: Scores,
         scores_QB: NDArray[np.float32],
         first: int,
         start: int,
         best: Best,
     ) -> None:
         """Put the best of one block of scores into `best`, of the same queries."""
+        self._check_finite(scores_QB, start)
         if self.hidden is not None:
             self.hidden.apply(scores_QB, start, first)
-        query_of, row_of = memory.candidates(scores_QB, best[0])
-        if not len(query_of):
-            return
-        exact = self._exact(query_of + first, row_of + start)
-        _merge(best, query_of, row_of + start, exact)
+        pairs = memory.candidates(
+            scores_QB, best[0], lambda rows: self.gallery[rows + start], self.plan.candidates
+        )
+        for query_of, row_of in pairs:
+            exact = self._exact(query_of + first, row_of + start)
+            _merge(best, query_of, row_of + start, exact)
 
     def _exact(self, query_of: Ids, row_of: Ids) -> NDArray[np.float64]:
         exact = np.empty(len(query_of))
@@ -228,51 +247,19 @@ class _Scan:
             asked = np.asarray(self.queries[query_of[part]], dtype=np.float32)
             rows = self.gallery[row_of[part]]
             exact[part] = np.vecdot(asked.astype(np.float64), rows.astype(np.float64))
+        if not np.isfinite(exact).all():
+            check_finite(self.gallery, row_of[~np.isfinite(exact)])
         return exact
 
+    def _check_finite(self, scores_QB: NDArray[np.float32], start: int) -> None:
+        """A row that is not finite is so to every query: those of the first tell.
 
-class _Scores:
-    """Memory for the scores of a block, used again for each; a thread's own.
-
-    New memory for each block would cost a page fault every 4 kB: a third of a product's time.
-    """
-
-    def __init__(self, queries: int, rows: int) -> None:
-        self._scores = np.empty(queries * rows, np.float32)
-        self._wanted = np.empty(queries * rows, np.bool_)
-
-    def of(self, queries: int, rows: int) -> NDArray[np.float32]:
-        """(queries, rows), contiguous, until the next call."""
-        return self._scores[: queries * rows].reshape(queries, rows)
-
-    def candidates(
-        self, scores_QB: NDArray[np.float32], kept_QK: NDArray[np.float64]
-    ) -> tuple[Ids, Ids]:
-        """Where a score may be among the best k: its query and its row in the block.
-
-        A block rarely has many, once k are known; only where it has, its own k-th is looked for,
-        which takes as long as half of the products.
+        Any order of scores of which one is NaN is none. In memory such a row is nobody's hit.
         """
-        (queries, rows), k = scores_QB.shape, kept_QK.shape[1]
-        floor_Q = np.maximum(kept_QK[:, -1] - TIE_BAND, _LOWEST).astype(np.float32)
-        wanted = self._wanted[: scores_QB.size].reshape(queries, rows)
-        unknown = np.flatnonzero(floor_Q == _LOWEST) if k < rows else ()
-        for place in unknown:
-            floor_Q[place] = _kth_floor(scores_QB[place], k)
-        np.greater_equal(scores_QB, floor_Q[:, None], out=wanted)
-        if k < rows and np.count_nonzero(wanted) > queries * (k + 32):
-            for query in range(queries):
-                if np.count_nonzero(wanted[query]) > 2 * k + 64:
-                    floor = max(_kth_floor(scores_QB[query], k), floor_Q[query])
-                    np.greater_equal(scores_QB[query], floor, out=wanted[query])
-        found = np.flatnonzero(wanted)
-        return found // rows, found % rows
-
-
-def _kth_floor(scores: NDArray[np.float32], k: int) -> np.float32:
-    """Below it none of these is among their best k, whatever was rounded."""
-    kth = np.partition(scores, -k)[-k]
-    return np.float32(max(kth - np.float32(TIE_BAND), _LOWEST))
+        finite = np.isfinite(scores_QB[0])
+        if not finite.all():
+            check_finite(self.gallery, np.flatnonzero(~finite) + start)
+            scores_QB[np.isnan(scores_QB)] = -np.inf
 
 
 def _few_queries(scan: _Scan, best: Best) -> None:
@@ -284,7 +271,7 @@ def _few_queries(scan: _Scan, best: Best) -> None:
     def look() -> Best:
         kept = np.full_like(best[0], -np.inf), np.full_like(best[1], -1)
         with scan.reader(_cached_rows(scan)) as reader:
-            memory = _Scores(len(asked), scan.plan.gallery_block)
+            memory = Scores(len(asked), scan.plan.gallery_block)
             while True:
                 with turn:
                     start = next(turns, None)
@@ -334,7 +321,7 @@ def _score_rows(
 
 def _many_queries(scan: _Scan, best: Best) -> None:
     """A matrix product for each pair of blocks; the next block is read meanwhile."""
-    memory = _Scores(scan.plan.query_block, scan.plan.gallery_block)
+    memory = Scores(scan.plan.query_block, scan.plan.gallery_block)
     for start, rows in _blocks_ahead(scan):
         for first in range(0, len(scan.queries), scan.plan.query_block):
             asked = scan.block(first)

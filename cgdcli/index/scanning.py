@@ -19,6 +19,7 @@ Rows = NDArray[Any] | PartedRows
 
 # Float16 is made float32 so many values at a time: what comes and what goes stay in a core's cache.
 _VALUES_WIDENED = 65_536
+_ROWS_CHECKED = 512
 # A float16's exponent is of 2^(e - 15); read as a float32's it says 2^(e - 127).
 _EXPONENT_BIAS = np.float32(2.0**112)
 _SIGN_EXPONENT_FRACTION = np.int32(-0x7000_0001)  # 0x8fffffff: without copies of the sign
@@ -60,6 +61,25 @@ def check_files(gallery: Rows | PickedRows) -> None:
         if isinstance(part, MappedRows):
             with part.opened():
                 pass
+
+
+def check_finite(gallery: Rows | PickedRows, numbers: NDArray[np.int64]) -> None:
+    """Whether these rows are finite; of a gallery in memory they may be what they are.
+
+    Raises:
+        IndexFileError: it names the first that is not.
+    """
+    if not any(isinstance(part, MappedRows) for part in parts_of(gallery)):
+        return
+    for first in range(0, len(numbers), _ROWS_CHECKED):
+        some = numbers[first : first + _ROWS_CHECKED]
+        bad = some[~np.isfinite(gallery[some]).all(axis=1)]
+        if len(bad):
+            row = gallery.numbers[bad[0]] if isinstance(gallery, PickedRows) else bad[0]
+            raise IndexFileError(
+                f"row {row} of the index is not finite (NaN or inf); an index has unit rows",
+                hint="embed again with --rebuild",
+            )
 
 
 def is_buffered(gallery: Rows | PickedRows) -> bool:

@@ -34,6 +34,7 @@ from cgdcli.index.records import (
     text_of,
 )
 from cgdcli.index.rows import check_unit_rows, open_rows
+from cgdcli.index.scanning import check_files
 from cgdcli.index.shards import parts_meant
 from cgdcli.index.where import RowFilter, parse, sql
 from cgdcli.index.whitening import Projection
@@ -172,6 +173,16 @@ class EmbeddingIndex:
         """
         assert not isinstance(among, RowFilter)
         return nearest(queries, self.rows, k, exclude=exclude, among=among, config=config)
+
+    def stored(self, numbers: int | slice | NDArray[np.int64]) -> NDArray[Any]:
+        """One row by its number, or several, as they are stored.
+
+        Raises:
+            IndexFileError: the file became shorter: to touch them would end the process.
+        """
+        check_files(self.rows)
+        found: NDArray[Any] = self.rows[numbers]
+        return found
 
     def among(self, expression: str) -> NDArray[np.int64] | RowFilter:
         """The rows of which an expression is true, for `search`.

@@ -91,7 +91,8 @@ def search_each(
     reader = QueryReader([*asked, *added, *taken], stored, model, device)
     operands = _operands(reader, [*added, *taken])
     plus_minus = [operands[name] for name in added], [operands[name] for name in taken]
-    searched = Searched(stored, config, blocks, among)
+    plain = not (added or taken or config.mean)
+    searched = Searched(stored, config, blocks, among, plain)
     size = len(asked) if config.mean or together is None else together
     unread, why = 0, ""
     for first in range(0, len(asked), size):

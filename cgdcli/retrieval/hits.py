@@ -1,7 +1,7 @@
 """From rows of queries to hits: what is nearest, in what order, and what each is."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -32,16 +32,24 @@ class Searched:
 
     Attributes:
         among: the rows that count, as the index says them; None: all.
+        plain: the queries are rows as they are; not means or sums.
+        opened: what has the approximate index, where that is not to be opened, and said, here.
     """
 
     index: EmbeddingIndex
     config: SearchConfig
     blocks: Blocks | None
     among: NDArray[np.int64] | RowFilter | None
+    plain: bool = True
+    opened: Callable[[], ApproximateIndex | None] | None = None
 
     @cached_property
     def quick(self) -> ApproximateIndex | None:
-        """The approximate index, where there is one that is worth it; said once."""
+        """The approximate index, where there is one that is worth it; said once.
+
+        Never with a filter: what it keeps may be in other cells than those that are near a query,
+        and to look at all of it is exact.
+        """
         config = self.config
         if config.exact and self.index.proposed_by not in (None, "FLAT"):
             raise ConfigError(
@@ -49,17 +57,28 @@ class Searched:
                 f"{self.index.proposed_by} graph",
                 hint="leave it out, or search the index in files that was sent there",
             )
-        if config.exact or self.index.proposed_by is not None or isinstance(self.among, RowFilter):
+        if config.exact or self.index.proposed_by is not None or self.among is not None:
             return None
-        quick = ApproximateIndex.beside(self.index)
-        if quick is None or not quick.is_worth_it(self.wanted, self.among):
+        quick = self.opened() if self.opened else ApproximateIndex.beside(self.index)
+        if quick is None or not quick.is_worth_it(self.wanted, self.is_plain):
             return None
-        logger.info(
-            "`%s` proposes what is looked at (it finds %.1f %% of the ten nearest); --exact looks "
-            "at every row",
-            *(faiss_path(self.index.path), 100 * quick.facts.recall),
-        )
+        if self.opened is None:
+            self._say(quick)
         return quick
+
+    def _say(self, quick: ApproximateIndex) -> None:
+        words = f"it finds {100 * quick.facts.recall:.1f} % of the ten nearest"
+        if not quick.is_tuned_for(self.wanted, self.is_plain):
+            words = "how much it finds was measured for up to ten hits of a picture alone, not here"
+        logger.info(
+            "`%s` proposes what is looked at (%s); --exact looks at every row",
+            *(faiss_path(self.index.path), words),
+        )
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the queries are as the rows that an approximate index is tuned on."""
+        return self.plain and not self.config.branches
 
     @property
     def wanted(self) -> int:
@@ -95,25 +114,24 @@ def _nearest(
     searched: Searched, rows: NDArray[np.float32], exclude: list[set[int]] | None
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """By the approximate index where there is one that is worth it; what it lacks, by every row."""
-    index, config, among = searched.index, searched.config, searched.among
+    index, scan, among = searched.index, searched.config.scan, searched.among
     k, quick = searched.wanted, searched.quick
-    if quick is None or isinstance(among, RowFilter):
-        return index.search(rows, k, exclude=exclude, among=among, config=config.scan)
-    similarities, ids = quick.search(rows, index.rows, k, exclude=exclude, among=among)
-    there = len(index) if among is None else len(among)
+    if quick is None:
+        return index.search(rows, k, exclude=exclude, among=among, config=scan)
+    similarities, ids = quick.search(
+        rows, index.rows, k, exclude=exclude, plain=searched.is_plain, threads=scan.threads
+    )
     for query in np.flatnonzero((ids < 0).any(axis=1)).tolist():
         hidden = exclude[query] if exclude else set()
-        if (ids[query] >= 0).sum() < there - len(hidden):
+        if (ids[query] >= 0).sum() < len(index) - len(hidden):
             alone = [hidden] if hidden else None
-            found = index.search(
-                rows[query : query + 1], k, exclude=alone, among=among, config=config.scan
-            )
+            found = index.search(rows[query : query + 1], k, exclude=alone, config=scan)
             similarities[query], ids[query] = found[0][0], found[1][0]
     return similarities, ids
 
 
 def _reordered(row: NDArray[np.float32], found: _Found, searched: Searched) -> _Found:
-    stored = np.asarray(searched.index.rows[found.ids], dtype=np.float64)
+    stored = np.asarray(searched.index.stored(found.ids), dtype=np.float64)
     asked = row.astype(np.float64)
     scores = reranked(asked / np.linalg.norm(asked), stored, searched.config.rerank)
     order = np.argsort(-scores, kind="stable")
@@ -131,7 +149,7 @@ def _hits(query: Query, found: _Found, searched: Searched) -> Iterator[Hit]:
         picture, file = index.picture(number), index.file(number)
         branches = None
         if config.explain and searched.blocks is not None:
-            stored = np.asarray(index.rows[number], dtype=np.float32)
+            stored = np.asarray(index.stored(number), dtype=np.float32)
             branches = branch_similarities(query.row, stored, searched.blocks)
         yield Hit(
             rank=rank,

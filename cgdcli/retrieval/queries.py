@@ -127,7 +127,7 @@ def _known(files: dict[str, Path], index: EmbeddingIndex) -> dict[str, Query]:
         pictures = ((row, index.picture(row)) for row in own)
         same = [row for row, picture in pictures if picture and picture.sha256 == digest]
         if same:
-            row = np.asarray(index.rows[same[0]], dtype=np.float32)
+            row = np.asarray(index.stored(same[0]), dtype=np.float32)
             known[name] = _query_file(index, name, path, row, own)
     return known
 
@@ -160,7 +160,7 @@ def _known_row(index: EmbeddingIndex, number: int) -> int:
 
 def _query_row(index: EmbeddingIndex, number: int) -> Query:
     picture, file = index.picture(number), index.file(number)
-    row = np.asarray(index.rows[number], dtype=np.float32)
+    row = np.asarray(index.stored(number), dtype=np.float32)
     label = picture.label if picture else None
     path = display_path(file) if file else None
     return Query(f"row:{number}", row, label, path, frozenset({number}))

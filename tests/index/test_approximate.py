@@ -10,9 +10,8 @@ import pytest
 from test_store import DIM, build, header, pictures
 
 from cgdcli import SearchConfig, search_images
-from cgdcli.config import ApproximateConfig
+from cgdcli.config import ApproximateConfig, RerankConfig, ScanConfig
 from cgdcli.errors import ConfigError, IndexFileError, OutputError
-from cgdcli.locks import writer_lock
 from cgdcli.index import approximate, approximating
 from cgdcli.index.approximate import ApproximateFacts, ApproximateIndex, facts_path, faiss_path
 from cgdcli.index.approximating import cells, kinds_to_try
@@ -20,6 +19,7 @@ from cgdcli.index.builder import IndexBuilder
 from cgdcli.index.exact import nearest
 from cgdcli.index.store import EmbeddingIndex
 from cgdcli.indexing import index_approximately
+from cgdcli.locks import writer_lock
 
 ROWS = 6_000
 
@@ -42,6 +42,25 @@ def made(tmp_path_factory):
         builder.finish(header(dim=64, blocks=[("S", 0, 32), ("G", 32, 64)]))
     report = index_approximately(path, ApproximateConfig("rabitq", 0.98))
     return path, report
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory):
+    """8 000 rows of 64 in 400 tight classes, half of them labelled `a` and half `b`, and an
+    approximate index that finds the ten nearest by looking at very few cells."""
+    path = tmp_path_factory.mktemp("classes") / "feats.npy"
+    rng = np.random.default_rng(3)
+    class_of = np.sort(rng.integers(0, 400, 8_000))
+    values = rng.standard_normal((400, 64))[class_of] + 0.3 * rng.standard_normal((8_000, 64))
+    blocks = values.reshape(-1, 2, 32)
+    values = (blocks / np.linalg.norm(blocks, axis=2, keepdims=True)).reshape(-1, 64) / np.sqrt(2)
+    names = [f"{i:05d}.jpg" for i in range(8_000)]
+    labels = ["ab"[number % 2] for number in class_of]
+    with IndexBuilder(path, 64) as builder:
+        builder.append(values.astype(np.float32), pictures("/data", names, labels))
+        builder.finish(header(dim=64, blocks=[("S", 0, 32), ("G", 32, 64)]))
+    index_approximately(path, ApproximateConfig("rabitq", 0.95))
+    return EmbeddingIndex.open(path)
 
 
 @pytest.fixture
@@ -75,10 +94,30 @@ def test_it_finds_what_exact_search_finds_with_the_same_similarities(made):
     assert np.array_equal(found[same], exact[same]) and same.sum() > 50
 
 
+@pytest.mark.parametrize(
+    ("asked", "settings"),
+    [
+        (["row:0"], {"k": 11}),
+        (["row:0"], {"branches": (("S", 1.0),)}),
+        (["row:0", "row:4000"], {"mean": True}),
+        (["row:0"], {"rerank": RerankConfig("aqe", 20)}),
+    ],
+)
+def test_no_recall_is_claimed_of_what_was_not_measured(
+    classes, asked, settings, caplog, monkeypatch
+):
+    monkeypatch.setattr(approximate, "_GATHERED", 1)  # so that it is worth it with few rows
+    caplog.set_level(logging.INFO, "cgdcli")
+    (answer,) = search_images(asked, classes, SearchConfig(**settings)).results
+    assert answer.hits and "proposes what is looked at" in caplog.text
+    assert "not here" in caplog.text and "%" not in caplog.text
+
+
 def test_search_uses_it_and_says_so(made, caplog):
     caplog.set_level(logging.INFO, "cgdcli")
     (answer,) = search_images("row:5", made[0], SearchConfig(k=5)).results
     assert answer.hits[0].row == 5 and "proposes what is looked at" in caplog.text
+    assert f"it finds {100 * made[1].recall:.1f} % of the ten nearest" in caplog.text
     caplog.clear()
     (exact,) = search_images("row:5", made[0], SearchConfig(k=5, exact=True)).results
     assert exact.hits == answer.hits and not caplog.text
@@ -92,26 +131,31 @@ def test_exclusions_and_a_filter_leave_out_what_they_name(made):
 
 
 def test_what_it_does_not_propose_is_looked_for(made, monkeypatch):
-    """A filter that leaves many rows, none of them near: never fewer hits than there are."""
+    """Too few rows in the cells that are looked at: never fewer hits than there are."""
     index = EmbeddingIndex.open(made[0])
-    near = nearest(index.rows[:1], index.rows, 4_000)[1][0]
-    far = np.setdiff1d(np.arange(ROWS), near)
     quick = ApproximateIndex.beside(index)
-    monkeypatch.setattr(approximate, "FEW_OF_ALL", 0.0)
-    monkeypatch.setattr(EmbeddingIndex, "where", lambda *_: far)
-    lacking = quick.search(index.rows[:1], index.rows, 10, among=far)[1]
-    config = SearchConfig(k=10, where="row >= 0")
-    (answer,) = search_images("row:0", made[0], config).results
-    assert (lacking < 0).any(), "the case that is wanted"
-    expected = nearest(index.rows[:1], index.rows, 10, among=far)[1][0]
+    few = np.full((1, quick.effort(10)[1]), -1)
+    few[0, :3] = [0, 1, 2]
+    monkeypatch.setattr(ApproximateIndex, "propose", lambda *_: few)
+    assert (quick.search(index.rows[:1], index.rows, 10)[1] < 0).any(), "the case that is wanted"
+    (answer,) = search_images("row:0", made[0], SearchConfig(k=10)).results
+    expected = nearest(index.rows[:1], index.rows, 10)[1][0]
     assert [hit.row for hit in answer.hits] == expected.tolist()
 
 
-def test_many_hits_or_few_rows_are_looked_at_one_by_one(made):
+def test_many_hits_are_looked_for_in_every_row(made):
     quick = ApproximateIndex.beside(EmbeddingIndex.open(made[0]))
-    assert quick.is_worth_it(10, None)
-    assert not quick.is_worth_it(2_000, None)
-    assert not quick.is_worth_it(10, np.arange(500))
+    assert quick.is_worth_it(10)
+    assert not quick.is_worth_it(2_000)
+
+
+@pytest.mark.parametrize(("threads", "asked", "taken"), [(1, 5, 1), (2, 5, 2), (2, 1, 1)])
+def test_it_takes_as_many_threads_as_are_allowed(made, monkeypatch, threads, asked, taken):
+    seen = []
+    monkeypatch.setattr(approximate.imported_faiss(), "omp_set_num_threads", seen.append)
+    config = SearchConfig(k=3, scan=ScanConfig(threads=threads))
+    search_images([f"row:{row}" for row in range(asked)], made[0], config)
+    assert seen == [taken]
 
 
 def test_rows_that_changed_since_are_noticed(copied, caplog):
@@ -206,6 +250,46 @@ def test_few_rows_want_none(tmp_path):
     assert few.file.exists() and EmbeddingIndex.open(path).dim == DIM
 
 
+@pytest.mark.parametrize("damage", [None, "rows", "facts", "faiss"])
+def test_what_is_no_longer_worth_making_is_removed_once_it_is_old(copied, damage, caplog):
+    """The hint of the warning that it is old leads out of it."""
+    caplog.set_level(logging.INFO, "cgdcli")
+    if damage == "rows":
+        with IndexBuilder(copied, 64) as builder:
+            builder.append(clustered(500, 64), pictures("/data", [f"{i}.jpg" for i in range(500)]))
+            builder.finish(header(dim=64))
+    elif damage == "facts":
+        facts_path(copied).write_text("{")
+    elif damage == "faiss":
+        faiss_path(copied).write_bytes(b"x")
+    report = index_approximately(copied)
+    assert report.file is None and report.fewest_rows
+    left = [faiss_path(copied).exists(), facts_path(copied).exists()]
+    assert left == [damage is None] * 2
+    assert ("is removed" in caplog.text) == (damage is not None)
+    caplog.clear()
+    assert search_images("row:5", copied, SearchConfig(k=1)).results[0].hits[0].row == 5
+    assert "instead" not in caplog.text
+
+
+def test_what_is_not_known_to_be_one_is_left_alone(tmp_path):
+    path = build(tmp_path / "feats.npy", 50)
+    faiss_path(path).write_bytes(b"of somebody else")
+    index_approximately(path)
+    assert faiss_path(path).exists()
+
+
+def test_a_row_that_is_not_finite_is_no_answer(copied):
+    """Which was written after the index was opened and checked."""
+    index = EmbeddingIndex.open(copied)
+    quick, query = ApproximateIndex.beside(index), np.array(index.rows[5:6])
+    with copied.open("r+b") as file:
+        file.seek(-64 * 4 * (ROWS - 5), os.SEEK_END)
+        file.write(np.full(64, np.nan, np.float32).tobytes())
+    with pytest.raises(IndexFileError, match="row 5 of the index is not finite"):
+        quick.search(query, index.rows, 10)
+
+
 def test_a_kind_that_does_not_fit_into_memory_is_refused():
     with pytest.raises(
         ConfigError, match="short by rabitq take 2594 MB; --max-memory allows 1024"
@@ -259,3 +343,40 @@ def test_rows_that_there_are_not_are_no_answer(copied):
     facts.write_text(json.dumps(known | {"digest": approximate.file_digest(file)}))
     with pytest.raises(IndexFileError, match="proposes row 9999999 of 6000"):
         search_images("row:1234", copied, SearchConfig(k=5))
+
+
+def found_of(found, expected):
+    """Of the expected rows, how many are found, in the mean."""
+    return np.mean([np.isin(right, row).mean() for row, right in zip(found, expected, strict=True)])
+
+
+def test_a_filter_that_goes_with_the_classes_finds_every_row(classes, caplog):
+    """Of the few cells that are near a query of another class next to nothing would be left."""
+    caplog.set_level(logging.INFO, "cgdcli")
+    kept = classes.where('label == "b"')
+    asked = [row for row in range(0, 8_000, 400) if row not in set(kept.tolist())]
+    config = SearchConfig(k=10, where='label == "b"')
+    answers = search_images([f"row:{row}" for row in asked], classes, config).results
+    expected = nearest(classes.rows[asked], classes.rows, 10, among=kept)[1]
+    assert [[hit.row for hit in answer.hits] for answer in answers] == expected.tolist()
+    assert "proposes" not in caplog.text  # and nothing is claimed
+
+
+def test_questions_that_it_was_not_tuned_for_are_asked_of_more_cells(classes):
+    """Many hits, branches weighed anew, and means of rows that have nothing in common."""
+    quick, rows = ApproximateIndex.beside(classes), np.asarray(classes.rows)
+    asked, other = rows[::160], rows[::-160]
+    branch = asked * np.repeat(np.sqrt([2, 0]), 32).astype(np.float32)
+    mean = asked + other
+    for queries, k, tuned in [
+        (asked, 10, True),
+        (asked, 100, True),
+        (branch, 10, False),
+        (branch, 50, False),
+        (mean, 10, False),
+    ]:
+        expected = nearest(queries, rows, k)[1]
+        recall = found_of(quick.search(queries, rows, k, plain=tuned)[1], expected)
+        assert recall > 0.95, (k, tuned, recall)
+    assert quick.effort(10) == (quick.facts.nprobe, quick.facts.candidates) == quick.effort(3)
+    assert found_of(quick.propose(mean, 400), nearest(mean, rows, 10)[1]) < 0.9, "no test at all"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cgdcli.config import ScanConfig
 from cgdcli.errors import ConfigError, IndexFileError
-from cgdcli.index import exact
+from cgdcli.index import candidates, exact
 from cgdcli.index.exact import nearest
 from cgdcli.index.parted_rows import PartedRows
 from cgdcli.index.rows import RowWriter, open_rows
@@ -79,6 +79,9 @@ def test_threads_parts_and_a_choice_of_rows_change_nothing(search, threads, shar
     queries, gallery, k, exclude, blocks = search
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exact, "_CACHED_BYTES", 64)  # so that few rows are many threads' work
+        patch.setattr(exact, "_CANDIDATE_BYTES", exact._CANDIDATE_BYTES * 50_000)  # two at a time
+        for spared in ("_FEW_MORE", "_MORE", "_SCORED_MEANWHILE"):  # so that few are many
+            patch.setattr(candidates, spared, -2)
         config = ScanConfig(threads=threads)
         agree(queries, gallery, k, exclude, config=config, **blocks)
         cut = int(share * len(gallery))
@@ -175,9 +178,24 @@ def test_a_file_that_was_replaced_meanwhile_is_read_as_it_was(file, asked, tmp_p
     assert np.array_equal(found, expected[0]) and np.array_equal(ids, expected[1])
 
 
-@pytest.mark.parametrize(("asked", "dtype"), [(1, "float32"), (300, "float32"), (300, "float16")])
+def test_products_take_as_many_threads_as_are_allowed(monkeypatch):
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    def now():
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    rows, seen, matmul = np.eye(20, dtype=np.float32), [], np.matmul
+    monkeypatch.setattr(np, "matmul", lambda *a, **b: seen.append(now()) or matmul(*a, **b))
+    with threadpool_limits(3, user_api="blas"):
+        for threads in (1, 2, 0):
+            nearest(rows, rows, 3, config=ScanConfig(threads=threads))
+        assert now() == {3}
+    assert seen == [{1}, {2}, {3}]
+
+
+@pytest.mark.parametrize(("asked", "dtype"), [(1, "float32"), (200, "float32"), (200, "float16")])
 def test_memory_stays_within_what_is_allowed(asked, dtype, tmp_path):
-    """Of 200 000 rows of 64 (51 MB as float32) and up to 60 million products."""
+    """Of 200 000 rows of 64 (51 MB as float32) and up to 40 million products."""
     writer = RowWriter(tmp_path / "rows.npy", 64, dtype=dtype)
     for seed in range(10):
         writer.append(unit(np.random.default_rng(seed).standard_normal((20_000, 64))))
@@ -194,6 +212,57 @@ def test_memory_stays_within_what_is_allowed(asked, dtype, tmp_path):
         tracemalloc.stop()
         assert peak < allowed * 2**20, f"{peak / 2**20:.1f} MiB of {allowed}"
     assert all(np.array_equal(a, b) for a, b in zip(found[8], found[24], strict=True))
+
+
+@pytest.mark.parametrize(("asked", "rows"), [(1, 40_000), (256, 6_000)])
+def test_equal_rows_take_no_more_memory_and_come_in_order(asked, rows):
+    """Every row is a candidate of every query, to the last."""
+    gallery = np.tile(unit(np.ones((1, 256))), (rows, 1))
+    gallery[5_000:] = unit(np.arange(1, 257)[None])  # less similar
+    tracemalloc.start()
+    similarities, ids = nearest(gallery[:asked], gallery, 3, config=ScanConfig(8 * 2**20))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * 2**20, f"{peak / 2**20:.1f} MiB"
+    assert (ids == [0, 1, 2]).all() and len(np.unique(similarities)) == 1
+
+
+def test_exclusions_among_equal_rows():
+    """Of rows that are equal the first that are left to a query."""
+    gallery = np.tile(unit(np.eye(8)[:3]), (200, 1))
+    exclude = [set(range(0, 150, 3)), {3, 6}, set()]
+    agree(gallery[:3], gallery, 5, exclude)
+    agree(np.repeat(gallery[:3], 3, axis=0), gallery, 5, exclude * 3, gallery_block=590)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("asked", [1, 9])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_row_that_is_not_finite_is_named(tmp_path, dtype, asked, bad):
+    """It was looked for in a sample only, or came later."""
+    rows = unit(np.random.default_rng(5).random((3_000, 16)), dtype)
+    rows[1_234, 3] = bad
+    np.save(tmp_path / "rows.npy", rows)
+    queries, mapped = (
+        unit(np.random.default_rng(6).random((asked, 16))),
+        open_rows(tmp_path / "rows.npy"),
+    )
+    for among, block in [(None, None), (None, 512), (np.arange(1_000, 2_000), 512)]:
+        with pytest.raises(IndexFileError, match="row 1234 of the index is not finite") as caught:
+            nearest(queries, mapped, 10, among=among, gallery_block=block)
+        assert "--rebuild" in caught.value.hint
+    found, ids = nearest(queries, mapped, 3, among=np.arange(1_000))
+    assert np.isfinite(found).all() and (ids >= 0).all()
+
+
+@pytest.mark.parametrize("asked", [1, 9])
+def test_in_memory_a_row_that_is_not_finite_is_nobodys_hit(asked):
+    rows = unit(np.random.default_rng(5).standard_normal((300, 16)))
+    queries, kept = rows[:asked].copy(), np.delete(np.arange(300), 123)
+    rows[123] = np.nan
+    for block in (None, 100):
+        _, ids = nearest(queries, rows, 7, gallery_block=block)
+        assert np.array_equal(ids, kept[nearest(queries, rows[kept], 7)[1]])
 
 
 def test_memory_for_less_than_one_row_is_refused():

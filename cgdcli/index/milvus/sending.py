@@ -167,7 +167,7 @@ class _Sending:
         pictures = (pair for pair in self.source.pictures() if pair[0] >= first)
         while batch := list(islice(pictures, self.about.batch)):
             numbers = np.array([row for row, _ in batch])
-            vectors = np.asarray(self.source.rows[numbers[0] : numbers[-1] + 1], np.float32)
+            vectors = np.asarray(self.source.stored(slice(numbers[0], numbers[-1] + 1)), np.float32)
             self.server.ask(
                 "upsert",
                 self.rows,
@@ -196,7 +196,7 @@ class _Sending:
         with opened:
             step = max(1, self.header.rows // self.server.config.sampled)
             asked = np.arange(0, self.header.rows, step)[: self.server.config.sampled]
-            here = np.asarray(self.source.rows[asked], np.float32)
+            here = np.asarray(self.source.stored(asked), np.float32)
             if count != self.header.rows or not np.array_equal(opened.rows[asked], here):
                 self.drop(self.rows)
                 raise OutputError(
