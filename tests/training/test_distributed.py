@@ -11,7 +11,7 @@ import pytest
 import torch
 from cli_toys import contents
 from gang import gang, start
-from test_loop import CONFIG, draw, metrics, tensors
+from test_loop import RESNET, draw, metrics, tensors
 
 from cgdcli.config import CGDConfig, Precision, TrainConfig, Transform
 from cgdcli.datasets.table import ImageTable
@@ -28,7 +28,7 @@ from cgdcli.training.loop import Trainer, train
 # Given weights keep their statistics: from scratch, rounding alone would grow without bound.
 # A margin wider than any distance, so that no hinge of the triplet's ends near 0, where sums in
 # another order tell.
-SHORT = replace(CONFIG, epochs=2, batch_size=7, learning_rate=1e-4, margin=3.0)
+SHORT = replace(RESNET, epochs=2, batch_size=7, learning_rate=1e-4, margin=3.0)
 
 
 # Parts
@@ -332,7 +332,7 @@ def test_the_first_process_alone_reads_weights_and_writes(weights, tmp_path):
     for rank in "012":
         (tmp_path / rank).mkdir()
     shutil.copy(weights, tmp_path / "0/trunk.pth")
-    config = replace(CONFIG, epochs=1, batch_size=6, backbone_weights="trunk.pth")
+    config = replace(RESNET, epochs=1, batch_size=6, backbone_weights="trunk.pth")
     ends = gang(3, in_a_folder_of_its_own, tmp_path / "said", data, config, tmp_path)
     assert [there for _, there in ends] == [["runs", "trunk.pth"], [], []]
     report = ends[0][0]
@@ -368,7 +368,7 @@ def end(data, config, runs, folder, faults):
 @pytest.mark.parametrize(("rank", "fault"), [(0, "killed"), (1, "raises")])
 def test_where_one_process_ends_the_others_end_soon(data, tmp_path, rank, fault):
     runs, faults = tmp_path / "runs", {str(rank): fault}
-    members = start(2, end, tmp_path / "said", data, CONFIG, runs, tmp_path, faults)
+    members = start(2, end, tmp_path / "said", data, RESNET, runs, tmp_path, faults)
     for member in members:
         member.join(60)
     assert members[1 - rank].exitcode == 0

@@ -10,13 +10,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_loop import CONFIG, draw, metrics, same, tensors
+from test_loop import RESNET, draw, metrics, same, tensors
 
 from cgdcli.errors import OutputError
 from cgdcli.training.loop import train
 from cgdcli.weights.header import read_header
 
-SMALL = replace(CONFIG, epochs=2, evaluations=1)
+SMALL = replace(RESNET, epochs=2, evaluations=1)
 MB = 1_000_000
 
 

@@ -13,11 +13,13 @@ import pytest
 import torch
 from cli_toys import draw_classes
 
-from cgdcli.config import Cache, Precision, TrainConfig
+from cgdcli.config import Cache, Precision, StrideMode, TrainConfig
 from cgdcli.weights.header import read_header
 
 KILLS = 20
 CONFIG = TrainConfig(
+    backbone="shufflenet_v2_x0_5",
+    stride=StrideMode.standard,
     image_size=32,
     embedding_dim=16,
     backbone_weights="none",
