@@ -1,7 +1,10 @@
 """Settings: round trip, and every bad value refused by name and rule."""
 
+import copy
 import json
+import pickle
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -14,6 +17,7 @@ from cgdcli.config import (
     check_descriptors,
     pooled_config,
 )
+from cgdcli.config.checks import AUTO
 from cgdcli.errors import CGDError, ConfigError, MismatchError
 
 CONFIGS = [
@@ -114,11 +118,31 @@ def test_bad_transform_is_refused(values, words):
         ({"temperature": 0.0}, ("temperature", "0")),
         ({"smoothing": 1.5}, ("smoothing", "1.5")),
         ({"seed": -1}, ("seed", "-1")),
+        ({"epochs": 2.5}, ("epochs = 2.5", "float", "int is wanted")),
+        ({"epochs": "3"}, ("epochs = '3'", "str", "int is wanted")),
+        ({"epochs": True}, ("epochs = True", "bool")),
+        ({"margin": "0.1"}, ("margin = '0.1'", "float is wanted")),
+        ({"margin": 10**400}, ("--margin", "0 to 100")),
+        ({"crop_box": 1}, ("crop_box = 1", "bool is wanted")),
+        ({"descriptors": None}, ("descriptors = None", "str is wanted")),
+        ({"backbone_weights": None}, ("backbone_weights", "str is wanted")),
+        ({"stride": 3}, ("stride", "3", "layer3")),
+        ({"batch_size": 0}, ("--batch-size 0", "2 to 100000")),
+        ({"batch_size": "16"}, ("batch_size = '16'", "int is wanted")),
     ],
     ids=str,
 )
 def test_bad_run_is_refused(values, words):
     refused(lambda: TrainConfig(**values), *words)
+
+
+def test_auto_stays_auto_wherever_a_run_goes():
+    """It stands as a 0 of its own kind, since a plain one is out of range."""
+    run = TrainConfig(batch_size="auto", val_fraction=0)
+    for again in (replace(run, seed=1), pickle.loads(pickle.dumps(run)), copy.deepcopy(run)):
+        assert again.batch_size == AUTO and again.to_dict()["batch_size"] == "auto"
+        assert replace(again, seed=0) == run
+    assert isinstance(run.val_fraction, float)
 
 
 @pytest.mark.parametrize(("letters", "dim"), [("SMG", 512), ("SG", 511), ("SMGR", 3)])

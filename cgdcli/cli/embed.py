@@ -58,7 +58,7 @@ def embed(
     model: ModelOption = None,
     labels: Annotated[
         str,
-        option(help="`folder` (class folders, where there are), `none`, or a CSV: path,label."),
+        option(help="`folder` (class folders, where there are), `none`, or a table: path,label."),
     ] = "folder",
     exclude: Annotated[
         list[str] | None,

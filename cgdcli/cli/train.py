@@ -19,6 +19,7 @@ from cgdcli.cli.output import Output
 from cgdcli.cli.settings import SETTINGS, given_settings, with_settings
 from cgdcli.cli.train_display import TrainDisplay
 from cgdcli.config import MAY_CHANGE, TrainConfig
+from cgdcli.config.layers import Place
 from cgdcli.config.training import option_name
 from cgdcli.errors import ConfigError
 from cgdcli.launch import is_launched, rank
@@ -29,6 +30,9 @@ _RESUME_HELP = (
     f"with are welcome; {', '.join(map(option_name, sorted(MAY_CHANGE)))} may change; others want "
     "--force."
 )
+
+# Of one call, not of a run like another.
+_NOT_IN_A_FILE = ("data", "config", "print_config", "resume", "force", "json", "quiet", "verbose")
 
 
 @with_settings
@@ -43,7 +47,11 @@ def train(
     ] = None,
     config: Annotated[
         Path | None,
-        option("--config", metavar="FILE", help="Settings in TOML, such as a run's config.toml."),
+        option(
+            "--config",
+            metavar="FILE",
+            help="Settings in TOML, such as a run's config.toml; also `name` and `runs`.",
+        ),
     ] = None,
     print_config: Annotated[
         bool, option("--print-config", help="Print the settings as they come out, and stop.")
@@ -87,25 +95,57 @@ def train(
             "--force goes with --resume; a new run never replaces one",
             hint="choose another --name, or remove the old run's folder",
         )
+    file, where = _read(config)
     if print_config:
-        _print(out, None if resume else _resolve(context, config))
+        _print(out, None if resume else _resolve(context, file, config))
         return 0
     how: dict[str, Any] = {"runs": runs, "name": name}
+    how |= {key: value for key, value in where.items() if _is_default(context, key)}
     if resume:
-        how |= {"resume": True, "changes": _changes(context, config), "force": force}
+        how |= {"resume": True, "changes": _changes(context, file), "force": force}
     else:
-        how |= {"config": _resolve(context, config)}
+        how |= {"config": _resolve(context, file, config)}
     return _run(out, data, how, as_json=as_json)
 
 
-def _resolve(context: typer.Context, config: Path | None) -> TrainConfig:
-    """Flag, else environment, else file, else recipe."""
-    file: dict[str, Any] = {}
-    if config is not None:
-        from cgdcli.training.run import read_config_file
+def _read(config: Path | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What --config says: settings, and the run's `name` and `runs`."""
+    if config is None:
+        return {}, {}
+    from cgdcli.training.run import read_config_file
 
-        file = read_config_file(config)
-    return TrainConfig.resolved(given_settings(context), file)
+    values = read_config_file(config)
+    for key in _NOT_IN_A_FILE:
+        if key in values:
+            raise ConfigError(
+                f"`{key}` cannot stand in a file of settings such as --config `{config}`",
+                hint="take it out there, and type it: cgd train DATA --config FILE ...",
+            )
+    where: dict[str, Any] = {key: values.pop(key) for key in ("name", "runs") if key in values}
+    for key, value in where.items():
+        if not isinstance(value, str):
+            raise ConfigError(
+                f"{key} = {value!r} in --config `{config}` is no text",
+                hint=f'write it between quotation marks: {key} = "{value}"',
+            )
+    return values, where
+
+
+def _resolve(context: typer.Context, file: dict[str, Any], config: Path | None) -> TrainConfig:
+    """Flag, else environment, else file, else recipe."""
+    given = given_settings(context)
+    typed = {name: given.pop(name) for name in list(given) if was_given(context, name)}
+    return TrainConfig.of_new_run(
+        Place("the options", typed),
+        Place("the environment", given),
+        Place(f"--config `{config}`", file, is_whole=True),
+    )
+
+
+def _is_default(context: typer.Context, name: str) -> bool:
+    """Whether neither the command line nor the environment says it."""
+    source = context.get_parameter_source(name)
+    return source is None or source.name not in ("COMMANDLINE", "ENVIRONMENT")
 
 
 def _print(out: Output, resolved: TrainConfig | None) -> None:
@@ -138,13 +178,8 @@ def _run(out: Output, data: Path | None, how: dict[str, Any], *, as_json: bool) 
     return EXIT_SKIPPED if report.skipped and not is_launched() else 0
 
 
-def _changes(context: typer.Context, config: Path | None) -> dict[str, Any]:
+def _changes(context: typer.Context, file: dict[str, Any]) -> dict[str, Any]:
     """What a resumed run is given anew: typed, else in --config. The environment is for new runs:
     it is there for the next one, too."""
-    changes: dict[str, Any] = {}
-    if config is not None:
-        from cgdcli.training.run import read_config_file
-
-        changes = read_config_file(config)
     typed = [name for name in SETTINGS if was_given(context, name)]
-    return changes | {name: context.params[name] for name in typed}
+    return file | {name: context.params[name] for name in typed}

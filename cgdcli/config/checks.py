@@ -8,8 +8,13 @@ from cgdcli.errors import ConfigError
 
 EnumT = TypeVar("EnumT", bound=StrEnum)
 
+
+class Auto(int):
+    """0 that is meant as `auto`: where the word can be said, a plain 0 is a number out of range."""
+
+
 # What stands for `auto` in a setting of numbers that may be measured.
-AUTO = 0
+AUTO = Auto(0)
 
 
 def check_choice(name: str, value: Any, kind: type[EnumT]) -> EnumT:
@@ -18,7 +23,7 @@ def check_choice(name: str, value: Any, kind: type[EnumT]) -> EnumT:
     except ValueError:
         raise ConfigError(
             f"unknown {name} {value!r}; known are {', '.join(kind)}",
-            hint=f"choose one of them with --{name}",
+            hint=f"choose one of them with --{name.replace('_', '-')}",
         ) from None
 
 

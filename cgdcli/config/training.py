@@ -6,12 +6,14 @@ these fields.
 
 import dataclasses
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Self
 
 from cgdcli.config.backbones import RESNETS, backbone_words
-from cgdcli.config.checks import AUTO, check_choice, check_range
+from cgdcli.config.checks import AUTO, Auto, check_choice, check_range
+from cgdcli.config.layers import Place, merged, of_one_length
 from cgdcli.config.losses import LOSSES, loss_settings, loss_words, with_memory
 from cgdcli.config.names import (
     BatchNorm,
@@ -199,14 +201,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.metadata.get("auto") and value in ("auto", AUTO):
-                object.__setattr__(self, field.name, AUTO)
-            elif isinstance(field.type, type) and issubclass(field.type, StrEnum):
-                object.__setattr__(self, field.name, check_choice(field.name, value, field.type))
-            elif "low" in field.metadata:
-                low, high = field.metadata["low"], field.metadata["high"]
-                check_range(option_name(field.name), value, low, high)
+            object.__setattr__(self, field.name, _checked(field, getattr(self, field.name)))
         self.model_config(classes=2)
         if self.batch_size != AUTO and self.per_class > self.batch_size:
             raise ConfigError(
@@ -288,26 +283,43 @@ class TrainConfig:
         return StrideMode(self.stride)
 
     @classmethod
-    def resolved(cls, *layers: dict[str, Any]) -> Self:
+    def of_recipe(cls, recipe: Any) -> Self:
+        """What the recipe of that name says.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        return cls(**RECIPES[check_choice("recipe", recipe, Recipe)])
+
+    @classmethod
+    def resolved(cls, *layers: Mapping[str, Any]) -> Self:
         """Settings from dicts by name, the first that has one holding; what none says is the
-        recipe's.
+        recipe's. Against a recipe that a layer says, one below holds with what differs from its
+        own recipe.
 
         Raises:
             ConfigError: an unknown name, with the nearest known one, or a value out of range.
         """
-        said: dict[str, Any] = {}
-        for layer in reversed(layers):
-            said |= layer
         known = [field.name for field in dataclasses.fields(cls)]
-        for name in said:
+        for name in (name for layer in layers for name in layer):
             if name not in known:
                 nearest = difflib.get_close_matches(name, known, 1)
                 raise ConfigError(
                     f"unknown setting {name!r}",
                     hint=f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(known)}",
                 )
-        recipe = check_choice("recipe", said.get("recipe", Recipe.default), Recipe)
-        return replace(cls(**RECIPES[recipe]), **{k: _as_kind(cls, k, v) for k, v in said.items()})
+        said = merged(layers, lambda recipe: cls.of_recipe(recipe).to_dict())
+        return replace(cls.of_recipe(said.get("recipe", Recipe.default)), **said)
+
+    @classmethod
+    def of_new_run(cls, *places: Place) -> Self:
+        """As `resolved`; of `minutes` and `epochs` the one that the higher place says holds.
+
+        Raises:
+            ConfigError: as there, or one place says both.
+        """
+        layers = of_one_length(places, lambda recipe: cls.of_recipe(recipe).to_dict())
+        return cls.resolved(*layers)
 
     def to_dict(self) -> dict[str, Any]:
         """Every setting by name, words as plain text; `resolved` reads it back."""
@@ -330,25 +342,26 @@ def _plain(field: "dataclasses.Field[Any]", value: Any) -> Any:
     return value.value if isinstance(value, StrEnum) else value
 
 
-def _as_kind(cls: type[TrainConfig], name: str, value: Any) -> Any:
-    """A value as its field wants it; whole numbers do for broken ones, nothing else is bent."""
-    field = next(field for field in dataclasses.fields(cls) if field.name == name)
-    kind = field.type
-    if field.metadata.get("auto"):
-        if value == "auto":
-            return AUTO
-        if value == AUTO:  # only the word means it
-            check_range(option_name(name), value, field.metadata["low"], field.metadata["high"])
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    wanted = str if isinstance(kind, type) and issubclass(kind, StrEnum) else kind
-    if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):  # type: ignore[arg-type]
+def _checked(field: "dataclasses.Field[Any]", value: Any) -> Any:
+    """A value as its field wants it; whole numbers do for broken ones, nothing else is bent.
+
+    Raises:
+        ConfigError: it is of another kind, an unknown word, or out of range.
+    """
+    kind: Any = field.type
+    if field.metadata.get("auto") and (value == "auto" or isinstance(value, Auto)):
+        return AUTO
+    if issubclass(kind, StrEnum):
+        return check_choice(field.name, value, kind)
+    taken = (int, float) if kind is float else kind
+    if not isinstance(value, taken) or (isinstance(value, bool) and kind is not bool):
         raise ConfigError(
-            f"{name} = {value!r} is {type(value).__name__}; {getattr(kind, '__name__', kind)} is "
-            "wanted",
-            hint=f"see `cgd train --help` for {option_name(name)}",
+            f"{field.name} = {value!r} is {type(value).__name__}; {kind.__name__} is wanted",
+            hint=f"see `cgd train --help` for {option_name(field.name)}",
         )
-    return value
+    if "low" in field.metadata:
+        check_range(option_name(field.name), value, field.metadata["low"], field.metadata["high"])
+    return float(value) if kind is float else value
 
 
 # The reference (leftthomas/CGD train.py): Adam at one rate, no warm-up, no average, every layer.

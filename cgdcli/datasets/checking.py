@@ -128,15 +128,19 @@ def _broken(looked: list[_Seen], known: set[str]) -> list[Finding]:
 
 
 def _identical(seen: list[_Seen]) -> list[Finding]:
-    """The same bytes, and the same box of them, more than once."""
-    groups: defaultdict[tuple[str, Box | None], list[_Seen]] = defaultdict(list)
+    """The same bytes more than once: in two splits any part of them, in one the same box."""
+    files: defaultdict[str, list[_Seen]] = defaultdict(list)
     for one in seen:
-        groups[one.look.sha256, one.box].append(one)
-    across, labels, copies = [], [], []
-    for group in groups.values():
-        if len({one.split for one in group}) > 1:
-            across.append(group)
-        elif len({one.label for one in group}) > 1:
+        files[one.look.sha256].append(one)
+    across = [shared for shared in map(_in_two_splits, files.values()) if shared]
+    told = {id(one) for group in across for one in group}
+    boxes: defaultdict[tuple[str, str, Box | None], list[_Seen]] = defaultdict(list)
+    for one in seen:
+        if id(one) not in told:
+            boxes[one.look.sha256, one.split, one.box].append(one)
+    labels, copies = [], []
+    for group in boxes.values():
+        if len({one.label for one in group}) > 1:
             labels.append(group)
         elif len(group) > 1:
             copies.append(group)
@@ -168,6 +172,33 @@ def _identical(seen: list[_Seen]) -> list[Finding]:
     ]
 
 
+def _in_two_splits(same: list[_Seen]) -> list[_Seen]:
+    """Of pictures with the same bytes those that share pixels with one of another split."""
+    parts = {(one.split, one.box) for one in same}
+    shared = {
+        part
+        for part in parts
+        if any(split != part[0] and _overlap(box, part[1]) for split, box in parts)
+    }
+    return [one for one in same if (one.split, one.box) in shared]
+
+
+def _overlap(one: Box | None, other: Box | None) -> bool:
+    """Whether two parts of a picture share a pixel; None is all of it."""
+    if one is None or other is None:
+        return True
+    wide = min(one.right, other.right) - max(one.left, other.left)
+    high = min(one.bottom, other.bottom) - max(one.top, other.top)
+    return wide > 0 and high > 0
+
+
+def _is_told(one: _Seen, other: _Seen) -> bool:
+    """Whether `_identical` names them together."""
+    if one.look.sha256 != other.look.sha256:
+        return False
+    return one.box == other.box or (one.split != other.split and _overlap(one.box, other.box))
+
+
 def _near(seen: list[_Seen], workers: int) -> list[Finding]:
     """Pictures that look the same to a perceptual hash, in two splits or under two labels."""
     if not seen:
@@ -178,7 +209,7 @@ def _near(seen: list[_Seen], workers: int) -> list[Finding]:
     involved: dict[bool, dict[int, int]] = {True: {}, False: {}}
     for first, second in near_pairs(fields, groups, workers=workers):
         for i, j in zip(first.tolist(), second.tolist(), strict=True):
-            if seen[i].look.sha256 != seen[j].look.sha256:  # those have been told
+            if not _is_told(seen[i], seen[j]):
                 involved[seen[i].split != seen[j].split].setdefault(j, i)
     across, labels = (
         [_same([seen[i], seen[j]]) for j, i in sorted(involved[apart].items())]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cgdcli.datasets.table_file import flag_of
-from cgdcli.datasets.table_rows import Row, read_rows
+from cgdcli.datasets.table_rows import Row, bad_row, checked_text, read_rows
 from cgdcli.errors import DatasetError
 from cgdcli.images.finding import absolute_path
 
@@ -20,27 +20,39 @@ class PictureColumns:
     rows: dict[str, tuple[Row, ...]]
 
     @classmethod
-    def read(cls, file: Path) -> "PictureColumns":
+    def read(cls, file: Path, *, otherwise: str = "") -> "PictureColumns":
         """A table with a column `path`: relative to its own folder, to the folder that was
         embedded, or absolute.
 
+        Args:
+            otherwise: as of `read_rows`.
+
         Raises:
-            DatasetError: it cannot be read, or has no such column.
+            DatasetError: it cannot be read, has no such column, or a row says nothing there.
         """
         folder, by_path = absolute_path(file).parent, dict[str, list[Row]]()
-        names = set[str]()
-        for row in read_rows(file):
+        names, without = set[str](), list[Row]()
+        for row in read_rows(file, otherwise=otherwise):
             names |= row.values.keys()
             path = row.text("path")
-            if path:
-                for key in {os.path.normpath(path), os.path.normpath(folder / path)}:
-                    by_path.setdefault(key, []).append(row)
+            if not path:
+                without.append(row)
+                continue
+            for key in {os.path.normpath(path), os.path.normpath(folder / path)}:
+                by_path.setdefault(key, []).append(row)
+        if not names:
+            raise DatasetError(
+                f"the table `{file}` has no rows",
+                hint="one row a picture is wanted, below a first line that names the columns",
+            )
         if "path" not in names:
             raise DatasetError(
-                f"`{file}` has the columns {', '.join(sorted(names)) or '(none)'}; `path` is "
-                "wanted, which says of what picture a row is",
+                f"`{file}` has the columns {', '.join(sorted(names))}; `path` is wanted, which "
+                "says of what picture a row is",
                 hint="name it so in the first line",
             )
+        if without:
+            raise bad_row(file, without[0], "`path` is empty", "fill it in, or remove the row")
         return cls(file, frozenset(names), {key: tuple(rows) for key, rows in by_path.items()})
 
     def text(self, column: str, pictures: Iterable[Sequence[str]]) -> list[str | None]:
@@ -56,7 +68,9 @@ class PictureColumns:
         """
         found = [self._row(column, names) for names in pictures]
         self._check_any(found)
-        return [None if row is None else row.text(column) or None for row in found]
+        return [
+            None if row is None else checked_text(self.file, row, column) or None for row in found
+        ]
 
     def flags(self, column: str, pictures: Iterable[Sequence[str]]) -> list[bool]:
         """Whether the column says yes to each picture; no where the picture is not in the table.

@@ -13,6 +13,7 @@ from cgdcli.words import counted
 
 EXAMPLES_KEPT = 1_000
 FILES, PICTURES = ("file", "files"), ("picture", "pictures")
+HELD_OUT = "the held-out classes"  # of train, where there is no val
 Tables = Mapping[str, ImageTable]
 
 
@@ -90,23 +91,25 @@ def ready_to_train(data: TrainingData) -> TrainingData:
     Raises:
         DatasetError: what training is judged by would be without meaning.
     """
-    tables = {"train": data.train, "test": data.test}
+    tables = {"train": data.train}
     if data.judged_on != "train":  # else it is train again
-        tables["val"] = data.val
-    found = quick_findings({name: table for name, table in tables.items() if table is not None})
+        tables["val" if data.judged_on == "val" else HELD_OUT] = data.val
+    if data.test is not None:
+        tables["test"] = data.test
+    found = quick_findings(tables)
     for one in found:
-        if one.kind == "no-roles":
+        if one.kind in ("no-roles", "no-partner"):
             raise DatasetError(one.what, hint=one.hint)
     # What reading the data has said is not said again.
-    told = [f for f in found if f.kind not in ("single", "class-overlap")]
-    told += _overlap("train", data.train, "test", data.test) if data.test is not None else []
+    said = _singles("train", data.train) + _overlap("train", data.train, "val", data.val)
+    told = [one for one in found if one not in said]
     return replace(data, notes=(*data.notes, *(f"{f.what}: {f.hint}" for f in told)))
 
 
 def _size(path: Path) -> int | None:
     try:
         return path.stat().st_size
-    except OSError:
+    except (OSError, ValueError):  # the second: no file can have that name
         return None
 
 
@@ -130,19 +133,19 @@ def _overlap(one: str, first: ImageTable, other: str, second: ImageTable) -> lis
 
 
 def _singles(name: str, table: ImageTable) -> list[Finding]:
-    effect = (
-        "they are never a matching pair"
-        if name == "train"
-        else "a query of theirs has nothing to find, and is a miss"
-    )
-    return finding(
-        "single",
-        "warning",
-        table.single_classes,
-        (f"class of {name}", f"classes of {name}"),
-        f"with one picture, out of {len(table.classes)}: {effect}",
-        "add pictures of them, or leave them out",
-    )
+    singles, nouns = table.single_classes, (f"class of {name}", f"classes of {name}")
+    hint = "add pictures of them, or leave them out"
+    kind, severity = "single", "warning"
+    effect = "a query of theirs has nothing to find, and is a miss"
+    if name == "train":
+        effect = "they are never a matching pair"
+    elif name != "all" and len(singles) == len(table.classes):  # `all`: not divided yet
+        kind, severity = "no-partner", "error"
+        effect = "no query has anything to find, so Recall is 0 whatever the model"
+        if name == HELD_OUT:
+            hint = "hold out others by another --seed or --val-fraction, or add pictures of them"
+    what = f"with one picture, out of {len(table.classes)}: {effect}"
+    return finding(kind, severity, singles, nouns, what, hint)
 
 
 def _roles(name: str, table: ImageTable) -> list[Finding]:

@@ -4,12 +4,11 @@ Two layouts: `DATA/train/<class>/*` with `DATA/val/...` and/or `DATA/test/...`, 
 classes, of which some are held out by CLASS, since retrieval is judged on classes never trained on.
 """
 
-import csv
-import os
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from cgdcli.config import Dataset
+from cgdcli.datasets.columns import PictureColumns
 from cgdcli.datasets.splits import SPLITS, Splits
 from cgdcli.datasets.table import ImageTable
 from cgdcli.errors import DatasetError
@@ -104,40 +103,23 @@ def folder_labels(
 
 
 def read_label_table(table: Path, images: Iterable[FoundImage]) -> list[str | None]:
-    """Labels from a CSV file with a header row `path,label`; paths relative to the CSV, the folder
-    that was embedded, or absolute. A picture that is not in the table has no label.
+    """Labels from a table with the columns `path` and `label`; paths relative to the table, the
+    folder that was embedded, or absolute. A picture that is not in the table has no label.
+
+    Args:
+        table: as of `table_rows`; by another name it is taken for CSV.
 
     Raises:
-        DatasetError: the file cannot be read or lacks the two columns.
+        DatasetError: the file cannot be read, lacks one of the columns, a row names no picture, two
+            rows of a picture differ, or not one of the pictures is in the table.
     """
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as handle:  # Excel begins with a mark
-            reader = csv.DictReader(handle)
-            columns = list(reader.fieldnames or ())
-            if not {"path", "label"} <= set(columns):
-                raise DatasetError(
-                    f"`{table}` has the columns {', '.join(columns) or '(none)'}; `path` and "
-                    "`label` are wanted",
-                    hint="write a first line: path,label",
-                )
-            by_path = {os.path.normpath(row["path"]): row["label"] or None for row in reader}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    if not table.exists():
         raise DatasetError(
-            f"cannot read the label table `{table}`: {getattr(error, 'strerror', None) or error}",
-            hint="--labels takes `folder`, `none` or a CSV file with columns path,label",
-        ) from error
-    labels, matched = [], 0
-    for image in images:
-        beside = os.path.relpath(image.file, table.absolute().parent)
-        found = [by_path[n] for n in (image.path, beside, str(image.file)) if n in by_path]
-        labels.append(found[0] if found else None)
-        matched += bool(found)
-    if not matched:
-        raise DatasetError(
-            f"not one of the {len(by_path)} paths in `{table}` is a picture that was found",
-            hint="write paths as they stand below the folder to embed, or from the table's folder",
+            f"there is no label table `{table}`",
+            hint="--labels takes `folder`, `none` or a table with the columns path,label",
         )
-    return labels
+    columns = PictureColumns.read(table, otherwise=".csv")
+    return columns.text("label", ((image.path, str(image.file)) for image in images))
 
 
 def _class_folders(names: Collection[str]) -> set[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from cgdcli.config import Dataset
 from cgdcli.datasets.splits import SPLITS, Splits
 from cgdcli.datasets.table import ImageTable
-from cgdcli.datasets.table_rows import Row, read_rows
+from cgdcli.datasets.table_rows import Row, bad_row, checked_text, read_rows
 from cgdcli.errors import DatasetError
 from cgdcli.images.cropping import Box
 from cgdcli.images.finding import absolute_path
@@ -95,13 +95,13 @@ def _check_columns(file: Path, columns: set[str]) -> tuple[str, ...]:
 def _picture(
     file: Path, row: Row, folder: Path, box_columns: Sequence[str], has_split: bool
 ) -> _Picture:
-    path, label = row.text("path"), row.text("label")
+    path, label = (checked_text(file, row, name) for name in ("path", "label"))
     for name, value in (("path", path), ("label", label)):
         if not value:
-            raise _bad(file, row, f"`{name}` is empty", "fill it in, or remove the row")
+            raise bad_row(file, row, f"`{name}` is empty", "fill it in, or remove the row")
     split = row.text("split").lower() if has_split else ("test" if _flagged(row) else "train")
     if split not in SPLIT_WORDS:
-        raise _bad(
+        raise bad_row(
             file,
             row,
             f"the split `{row.text('split')}` is unknown: train, val or test is wanted",
@@ -133,7 +133,7 @@ def flag_of(file: Path, row: Row, column: str) -> bool:
         return True
     if text in FALSE:
         return False
-    raise _bad(
+    raise bad_row(
         file, row, f"`{column}` is `{text}`: true or false is wanted", "true, yes or 1; or nothing"
     )
 
@@ -151,7 +151,7 @@ def _box(file: Path, row: Row, columns: Sequence[str]) -> Box | None:
         what = str(error)
         if not what.startswith("the box"):
             what = f"the box ({', '.join(texts)}) wants four numbers"
-        raise _bad(
+        raise bad_row(
             file, row, what, "in pixels: x1,y1,x2,y2 or x,y,w,h; or leave all four empty"
         ) from None
 
@@ -162,7 +162,7 @@ def _refuse_repeats(file: Path, rows: list[Row], pictures: list[_Picture]) -> No
     for row, picture in zip(rows, pictures, strict=True):
         first = seen.setdefault((picture.path, picture.box), row.number)
         if first != row.number:
-            raise _bad(
+            raise bad_row(
                 file,
                 row,
                 f"`{row.text('path')}` repeats row {first}",
@@ -181,7 +181,3 @@ def _table(pictures: list[_Picture]) -> ImageTable | None:
         is_query=tuple(p.is_query for p in pictures) if roles else (),
         is_gallery=tuple(p.is_gallery for p in pictures) if roles else (),
     )
-
-
-def _bad(file: Path, row: Row, what: str, hint: str) -> DatasetError:
-    return DatasetError(f"row {row.number} of `{file}`: {what}", hint=hint)

@@ -35,13 +35,41 @@ class Row:
         return str(value).strip()
 
 
-def read_rows(file: Path) -> Iterator[Row]:
+def bad_row(file: Path, row: Row, what: str, hint: str) -> DatasetError:
+    """An error in the words of all that a row can break."""
+    return DatasetError(f"row {row.number} of `{file}`: {what}", hint=hint)
+
+
+def checked_text(file: Path, row: Row, column: str) -> str:
+    """`row.text`, which is the name of a file or may become one.
+
+    Raises:
+        DatasetError: it holds U+0000 or half a character, as JSON can say them.
+    """
+    text = row.text(column)
+    try:
+        text.encode(errors="surrogateescape")  # a byte that is not UTF-8 is in order
+        what = "U+0000" if "\0" in text else ""
+    except UnicodeEncodeError as error:
+        what = f"U+{ord(text[error.start]):04X}, half a character"
+    if what:
+        hint = "correct it, or remove the row"
+        raise bad_row(file, row, f"`{column}` {text!r} holds {what}, which no name has", hint)
+    return text
+
+
+def read_rows(file: Path, *, otherwise: str = "") -> Iterator[Row]:
     """The rows of a table file, by its name's ending.
+
+    Args:
+        otherwise: the ending that a file is read by whose name has none of a table.
 
     Raises:
         DatasetError: it cannot be read, is of another kind, or Parquet wants an extra.
     """
     suffix = file.suffix.lower()
+    if suffix not in TABLE_SUFFIXES:
+        suffix = otherwise
     if suffix not in TABLE_SUFFIXES:
         raise DatasetError(
             f"`{file}` is no table: a name ending in {', '.join(TABLE_SUFFIXES)} is wanted",

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import tomllib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgdcli.config import Dataset, EmbedConfig
-from cgdcli.datasets.reading import read_training_data
+from cgdcli.datasets.reading import TrainingData, read_training_data
 from cgdcli.engines.torch_engine import TorchEngine
 from cgdcli.errors import CheckpointError, MismatchError
 from cgdcli.evaluation import JudgedTable, evaluate_table
@@ -20,7 +19,9 @@ from cgdcli.judging.differences import differences_of
 from cgdcli.judging.judged import JudgedQueries, judged_queries, load_judged
 from cgdcli.reports import ComparedRun, PairedDifference, RunComparison
 from cgdcli.streaming import OnProgress
+from cgdcli.training.listing import examples
 from cgdcli.training.run import SETTINGS_FILE
+from cgdcli.training.toml import read_toml
 from cgdcli.weights.header import read_header
 from cgdcli.weights.loading import load_model
 from cgdcli.weights.sources import RESULT_FILE, run_checkpoint
@@ -58,7 +59,8 @@ def compare_runs(
     Raises:
         CheckpointError: not a run's folder, or its files are damaged.
         DatasetError: its pictures are wanted and gone.
-        MismatchError: the two were not judged on the same pictures with the same labels.
+        MismatchError: the two were not judged on the same pictures with the same labels, or what
+            one was judged on is no longer in its data.
     """
     config = config or EmbedConfig()
     one, other = (_read(_folder(Path(r), Path(runs)), config, on_progress) for r in (first, second))
@@ -176,19 +178,7 @@ def _judge(
     on_progress: OnProgress | None,
 ) -> JudgedQueries:
     """The run's own pictures, embedded with its model; nothing is written."""
-    try:
-        folder = Path(settings["data"]["path"])
-        fraction, seed = float(settings["val_fraction"]), int(settings["seed"])
-        layout = Dataset(settings.get("dataset", Dataset.auto))
-    except (KeyError, TypeError, ValueError) as error:
-        raise _unreadable(run / SETTINGS_FILE, error) from error
-    data = read_training_data(
-        folder,
-        val_fraction=fraction,
-        seed=seed,
-        dataset=layout,
-        crop_box=bool(settings.get("crop_box", False)),
-    )
+    data = _own_pictures(run, settings)
     kept: list[JudgedTable] = []
     engine = TorchEngine(load_model(model), config.device)
     table = data.test or data.val
@@ -197,10 +187,49 @@ def _judge(
     return judged_queries(kept[0], what, fingerprint)
 
 
+def _own_pictures(run: Path, settings: dict[str, Any]) -> TrainingData:
+    """What the run was judged on: the classes that it held out, not those drawn today."""
+    try:
+        recorded = settings["data"]
+        folder = Path(recorded["path"])
+        fraction, seed = float(settings["val_fraction"]), int(settings["seed"])
+        layout = Dataset(settings.get("dataset", Dataset.auto))
+        # A run of before they were recorded drew them so.
+        held_out = [str(name) for name in recorded["held_out"]] if "held_out" in recorded else None
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unreadable(run / SETTINGS_FILE, error) from error
+    data = read_training_data(
+        folder,
+        val_fraction=fraction,
+        seed=seed,
+        dataset=layout,
+        crop_box=bool(settings.get("crop_box", False)),
+        held_out=held_out,
+    )
+    if data.test is None and held_out is not None:
+        _refuse_others(run, folder, data, recorded.get("judged_on", ""), held_out)
+    return data
+
+
+def _refuse_others(
+    run: Path, folder: Path, data: TrainingData, judged_on: str, held_out: list[str]
+) -> None:
+    gone = sorted({*held_out} - {*data.held_out})
+    if data.judged_on == judged_on and not gone:
+        return
+    what = f"is now judged on {data.judged_on}"
+    if gone and data.judged_on in ("train", "held-out classes"):
+        what = f"lacks {counted(len(gone), 'class', 'classes')} of them ({examples(gone)})"
+    raise MismatchError(
+        f"`{run}` was judged on {judged_on}, and its data `{folder}` {what}",
+        hint="put the pictures back that it was trained and judged on",
+    )
+
+
 def _settings(run: Path) -> dict[str, Any]:
     file = run / SETTINGS_FILE
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return read_toml(file)
     except (OSError, ValueError) as error:
         raise _unreadable(file, error) from error
 

@@ -53,6 +53,7 @@ from cgdcli.training.resuming import (
 from cgdcli.training.run import (
     LOCKED,
     Settings,
+    check_way_of_start,
     find_unfinished,
     has_state,
     make_run,
@@ -97,6 +98,7 @@ def train(
         TrainingError: nothing to resume, or the loss is not finite.
         MismatchError: pictures or settings of a resumed run have changed.
     """
+    check_way_of_start(config, resume=resume, changes=changes, force=force)
     with joined() as processes:
         trainer = Trainer(
             data,

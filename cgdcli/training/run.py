@@ -1,11 +1,10 @@
 """The folder of a run: settings, metrics, checkpoints, and the state to go on from."""
 
 import contextlib
-import json
 import os
 import shutil
 import time
-import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from cgdcli.files import atomic_path, write_text
 from cgdcli.locks import refuse_if_written, writer_of
 from cgdcli.reports import EpochReport, RecallReport, SkippedImage
 from cgdcli.training.choices import Choices
+from cgdcli.training.toml import read_toml, toml_value
 from cgdcli.weights.sources import RESULT_FILE
 from cgdcli.words import resume_command
 
@@ -34,6 +34,31 @@ class Settings:
     config: TrainConfig
     data: Path
     choices: Choices
+
+
+def check_way_of_start(
+    config: TrainConfig | None,
+    *,
+    resume: bool,
+    changes: Mapping[str, Any] | None = None,
+    force: bool = False,
+) -> None:
+    """A new run takes a config, a resumed one changes of its own, and `force`.
+
+    Raises:
+        ConfigError: what is given would do nothing.
+    """
+    if resume and config is not None:
+        raise ConfigError(
+            "config is for a new run; a resumed one has its own settings",
+            hint="leave config out, or give what is to be another as changes={'epochs': 50}",
+        )
+    idle = [name for name, given in (("changes", changes), ("force", force)) if given]
+    if idle and not resume:
+        raise ConfigError(
+            f"{' and '.join(idle)} without resume: a new run has nothing to change or to replace",
+            hint="add resume=True, or say all settings by config",
+        )
 
 
 def run_path(runs: Path, name: str | None, config: TrainConfig) -> Path:
@@ -161,39 +186,40 @@ def write_settings(run: Path, settings: Settings, data: TrainingData) -> None:
     lines = [
         settings_text(settings.config),
         "[measured]",
-        f"precision = {_toml(choices.precision)}",
-        f"side = {_toml(choices.side)}",
-        f"epochs = {_toml(choices.epochs)}",
-        f"steps = {_toml(choices.steps)}",
-        f"batch_size = {_toml(choices.batch_size)}",
+        f"precision = {toml_value(choices.precision)}",
+        f"side = {toml_value(choices.side)}",
+        f"epochs = {toml_value(choices.epochs)}",
+        f"steps = {toml_value(choices.steps)}",
+        f"batch_size = {toml_value(choices.batch_size)}",
         "",
         "[data]",
-        f"path = {_toml(str(settings.data.absolute()))}",
-        f"judged_on = {_toml(data.judged_on)}",
-        f"held_out = {_toml(list(data.held_out))}",
+        f"path = {toml_value(str(settings.data.absolute()))}",
+        f"judged_on = {toml_value(data.judged_on)}",
+        f"held_out = {toml_value(list(data.held_out))}",
     ]
     write_text(run / SETTINGS_FILE, "\n".join(lines) + "\n")
 
 
 def settings_text(config: TrainConfig) -> str:
     """Settings as TOML, one a line; `read_config_file` reads it back."""
-    return "".join(f"{key} = {_toml(value)}\n" for key, value in config.to_dict().items())
+    return "".join(f"{key} = {toml_value(value)}\n" for key, value in config.to_dict().items())
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
-    """The settings of a `--config` file; of a run's own `config.toml`, too.
+    """What a `--config` file says; of a run's own `config.toml` its settings.
 
     Raises:
         ConfigError: it cannot be read, or is no TOML.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        values = read_toml(path)
+    except (OSError, ValueError) as error:
         raise ConfigError(
             f"cannot read --config `{path}`: {getattr(error, 'strerror', None) or error}",
             hint="a TOML file of settings is wanted; `cgd train --print-config` prints one",
         ) from error
-    return {key: value for key, value in values.items() if key not in ("data", "measured")}
+    own = [name for name in ("data", "measured") if isinstance(values.get(name), dict)]
+    return {name: value for name, value in values.items() if name not in own}
 
 
 def read_settings(run: Path) -> Settings:
@@ -203,7 +229,7 @@ def read_settings(run: Path) -> Settings:
         TrainingError: it is missing or cannot be read.
     """
     try:
-        values = tomllib.loads((run / SETTINGS_FILE).read_text(encoding="utf-8"))
+        values = read_toml(run / SETTINGS_FILE)
         data, measured = Path(values.pop("data")["path"]), values.pop("measured")
         choices = Choices(
             Precision(measured["precision"]),
@@ -266,8 +292,3 @@ def epoch_from_dict(values: dict[str, object]) -> EpochReport:
         again = {"recall": recall, "skipped": skipped, "lonely_labels": (*judged["lonely_labels"],)}
         values = values | {"evaluation": RecallReport(**judged | again)}
     return EpochReport(**values)  # type: ignore[arg-type]
-
-
-def _toml(value: Any) -> str:
-    """A TOML value; JSON's text, number, boolean and list forms are TOML's."""
-    return json.dumps(value)

@@ -21,8 +21,8 @@ from cli_toys import (
 )
 from PIL import Image
 
-from cgdcli.locks import writer_lock
 from cgdcli.index.store import EmbeddingIndex
+from cgdcli.locks import writer_lock
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ def test_a_table_saved_by_a_spreadsheet(embed, imgs):
     [
         (None, "labels.csv"),
         ("", "labels.csv"),
-        ("file;class\n", "file;class"),
+        ("file;class\na.png;x\n", "file;class"),
         ("path,label\ngone.png,x\n", "labels.csv"),  # not one picture of it is there: a mistake
         (b"\xff\xfe\x00path", "labels.csv"),
     ],
@@ -226,9 +226,19 @@ def test_tables_that_do_not_do(embed, imgs, content, word):
 
 def test_a_table_with_a_short_line(embed, imgs):
     with open("labels.csv", "w") as file:  # noqa: PTH123
-        file.write("path,label\nimgs/red/10.png\n\nimgs/red/11.png,x,y,z\n")
+        file.write("path,label\nimgs/red/10.png\n\nimgs/red/11.png,x\n")
     ran = embed("imgs", "-o", "f.npy", "--labels", "labels.csv")
     assert ran.code == 0 and dict(table("f.sqlite"))["red/11.png"] == "x"
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [("label,path\nx\n", "row 2 of `labels.csv`"), ("path,label\na.png,x,y\n", "line 2 of `lab")],
+)
+def test_a_table_with_a_line_that_names_no_picture_or_too_much(embed, imgs, text, word):
+    with open("labels.csv", "w") as file:  # noqa: PTH123
+        file.write(text)
+    check_failure(embed("imgs", "-o", "f.npy", "--labels", "labels.csv"), 1, word)
 
 
 # ---- the same line again

@@ -44,6 +44,83 @@ def test_a_recipe_in_a_file_is_the_ground_for_its_other_settings(cgd, tmp_path):
     assert (found["epochs"], found["optimizer"], found["schedule"]) == (3, "adam", "steps")
 
 
+@pytest.mark.parametrize("by", ["option", "environment"])
+def test_a_recipe_holds_against_that_of_a_whole_file(cgd, tmp_path, monkeypatch, by):
+    """What the file has by its own recipe was never chosen; what differs from it was."""
+    file = tmp_path / "base.toml"
+    file.write_text(cgd("train", "--erasing", "0.25", "--epochs", "12", "--print-config").out)
+    given = ("--recipe", "reference") if by == "option" else ()
+    if by == "environment":
+        monkeypatch.setenv("CGD_TRAIN_RECIPE", "reference")
+    found = printed(cgd("train", "--config", file, *given, "--print-config"))
+    wanted = TrainConfig.of_recipe("reference").to_dict() | {"erasing": 0.25, "epochs": 12}
+    assert found == wanted
+    assert TrainConfig.resolved(found).to_dict() == wanted
+
+
+def test_the_same_recipe_again_changes_nothing(cgd, tmp_path):
+    file = tmp_path / "base.toml"
+    first = cgd("train", "--recipe", "reference", "--epochs", "40", "--print-config").out
+    file.write_text(first)
+    assert cgd("train", "--config", file, "--recipe", "reference", "--print-config").out == first
+    back = printed(cgd("train", "--config", file, "--recipe", "default", "--print-config"))
+    assert back == TrainConfig().to_dict()
+
+
+def lengths(ran):
+    found = printed(ran)
+    return found["minutes"], found["epochs"]
+
+
+def test_of_minutes_and_epochs_the_higher_place_decides(cgd, tmp_path, monkeypatch):
+    epochs = TrainConfig.epochs
+    file = tmp_path / "timed.toml"
+    file.write_text(cgd("train", "--minutes", "30", "--print-config").out)
+    given = ("train", "--config", file, "--print-config")
+    assert lengths(cgd(*given)) == (30, epochs)  # what a run of that file was
+    assert lengths(cgd(*given, "--epochs", "5")) == (0, 5)
+    assert lengths(cgd(*given, "--epochs", str(epochs))) == (0, epochs)
+    assert lengths(cgd(*given, "--minutes", "2")) == (2, epochs)
+    assert lengths(cgd(*given, "--minutes", "0")) == (0, epochs)
+    assert lengths(cgd(*given, "--recipe", "reference")) == (30, 20)
+    monkeypatch.setenv("CGD_TRAIN_EPOCHS", "7")
+    assert lengths(cgd(*given)) == (0, 7)
+    assert lengths(cgd(*given, "--minutes", "2")) == (2, epochs)
+    file.write_text(cgd("train", "--epochs", "9", "--print-config").out)
+    monkeypatch.delenv("CGD_TRAIN_EPOCHS")
+    monkeypatch.setenv("CGD_TRAIN_MINUTES", "3")
+    assert lengths(cgd(*given)) == (3, epochs)
+    assert lengths(cgd(*given, "--epochs", "4")) == (0, 4)
+
+
+@pytest.mark.parametrize("place", ["options", "environment", "file"])
+def test_minutes_and_epochs_in_one_place_are_refused(cgd, tmp_path, monkeypatch, place):
+    file, given = tmp_path / "run.toml", ()
+    file.write_text("minutes = 3\nepochs = 5\n" if place == "file" else "")
+    if place == "options":
+        given = ("--minutes", "3", "--epochs", "5")
+    if place == "environment":
+        monkeypatch.setenv("CGD_TRAIN_MINUTES", "3")
+        monkeypatch.setenv("CGD_TRAIN_EPOCHS", "5")
+    ran = cgd("train", "data", "--config", file, *given)
+    named = file if place == "file" else place
+    check_failure(ran, 2, named, "minutes 3", "epochs 5", "one of them")
+
+
+def test_name_and_runs_may_stand_in_a_file(cgd, tmp_path, monkeypatch):
+    """Read off the words with which a run that exists is refused."""
+    there, file = tmp_path / "there", tmp_path / "run.toml"
+    for run in ("three", "four", "five"):
+        (there / run).mkdir(parents=True)
+    file.write_text(f'name = "three"\nruns = "{there}"\n')
+    given = ("train", "data", "--config", file)
+    check_failure(cgd(*given), 1, there / "three", "exists")
+    monkeypatch.setenv("CGD_TRAIN_NAME", "four")
+    check_failure(cgd(*given), 1, there / "four")
+    check_failure(cgd(*given, "--name", "five"), 1, there / "five")
+    check_failure(cgd(*given, "--resume"), 1, there / "four", "no run")
+
+
 def test_what_is_printed_is_a_config_file(cgd, file, tmp_path):
     first = cgd("train", "--config", file, "--seed", "5", "--print-config")
     (tmp_path / "again.toml").write_text(first.out)
@@ -74,6 +151,11 @@ def test_a_runs_own_config_starts_another_like_it(cgd, in_toy, tmp_path):
         ('batch_size = "autos"', ("batch_size", "'autos'")),
         ('stride = "layer5"', ("layer5",)),
         ('recipe = "best"', ("best",)),
+        ('data = "pictures"', ("`data`", "bad.toml")),
+        ("measured = 3", ("'measured'",)),
+        ("resume = true", ("`resume`", "bad.toml")),
+        ("name = 3", ("name = 3", "bad.toml")),
+        ('batch_norm = "x"', ("batch_norm", "'x'")),
         ("epochs = ", ("bad.toml",)),
         ("\x00", ("bad.toml",)),
     ],
@@ -102,6 +184,11 @@ def test_the_nearest_name_is_suggested(cgd, tmp_path):
     (tmp_path / "bad.toml").write_text("learning_rates = 3")
     ran = cgd("train", "data", "--config", tmp_path / "bad.toml")
     assert "did you mean learning_rate?" in ran.err
+
+
+def test_a_hint_names_the_option_as_it_is_typed(cgd, tmp_path):
+    (tmp_path / "bad.toml").write_text('batch_norm = "x"')
+    assert "--batch-norm" in cgd("train", "data", "--config", tmp_path / "bad.toml").err
 
 
 def test_a_missing_file_is_refused(cgd):

@@ -116,7 +116,45 @@ def test_two_boxes_of_one_picture_are_two_pictures(tmp_path):
     wide.save(tmp_path / "wide.png")
     lines = ["path,label,split,x,y,w,h", "wide.png,a,train,0,0,40,30", "wide.png,b,test,40,0,40,30"]
     file = write(tmp_path / "t.csv", *lines)
-    assert set(kinds(file)) == {"single"}
+    assert set(kinds(file)) == {"single", "no-partner"}  # each is alone in its split
+
+
+def boxed(folder, *boxes):
+    """One drawing and a copy of it, and each (file, label, split, x1,y1,x2,y2) of them."""
+    draw(folder / "1.png", 1, (120, 90))
+    shutil.copy(folder / "1.png", folder / "2.png")
+    lines = [f"{file}.png,{label},{split},{box}" for file, label, split, box in boxes]
+    return write(folder / "t.csv", "path,label,split,x1,y1,x2,y2", *lines)
+
+
+@pytest.mark.parametrize("box", ["6,5,31,25", "0,0,40,30", "30,20,40,30", ",,,"])
+def test_one_picture_in_two_splits_is_found_whatever_its_boxes(tmp_path, box):
+    """They share pixels; `,,,` is the whole picture."""
+    file = boxed(tmp_path, (1, "a", "train", "5,5,31,25"), (2, "b", "test", box))
+    found = kinds(file)
+    assert set(found) == {"single", "no-partner", "identical-across-splits"}
+    assert "(train, a) = " in found["identical-across-splits"].examples[0]
+
+
+def test_only_those_that_share_pixels_with_another_split_are_named(tmp_path):
+    file = boxed(
+        tmp_path,
+        (1, "a", "train", "0,0,20,20"),
+        (1, "b", "train", "20,0,40,20"),
+        (2, "b", "train", "20,0,40,20"),
+        (2, "c", "test", "0,10,20,30"),
+    )
+    found = kinds(file)
+    (across,), (copies,) = (
+        found[kind].examples for kind in ("identical-across-splits", "identical")
+    )
+    assert across.count(" = ") == 1 and "(train, a)" in across and "(test, c)" in across
+    assert copies.count("(train, b)") == 2
+
+
+def test_two_boxes_of_nearly_the_same_place_under_two_labels_look_the_same(tmp_path):
+    file = boxed(tmp_path, (1, "a", "train", "5,5,111,85"), (2, "b", "train", "5,5,110,85"))
+    assert set(kinds(file)) == {"single", "near-labels"}
 
 
 @pytest.mark.parametrize("make", [cub, sop, inshop])

@@ -41,6 +41,11 @@ def test_missing_and_empty_files(tmp_path):
     assert {one.severity for one in kinds.values()} == {"error"}
 
 
+def test_a_name_that_no_file_can_have_is_missing(tmp_path):
+    train = ImageTable((tmp_path / "a\0.jpg",), ("a",))
+    assert found(train=train)["missing"].count == 1
+
+
 @pytest.mark.parametrize(
     ("test", "severity", "count"), [("aabb", "warning", 2), ("aacc", "error", 1)]
 )
@@ -55,11 +60,20 @@ def test_a_mix_of_seen_and_new_classes_is_an_error_all_seen_a_warning(
 
 def test_classes_with_one_picture_are_counted_by_split(tmp_path):
     kinds = quick_findings(
-        {"train": table(tmp_path, "aab"), "test": table(tmp_path, "cde", name="s")}
+        {"train": table(tmp_path, "aab"), "test": table(tmp_path, "ccde", name="s")}
     )
-    assert [(one.kind, one.count) for one in kinds] == [("single", 1), ("single", 3)]
+    assert [(one.kind, one.count) for one in kinds] == [("single", 1), ("single", 2)]
     assert kinds[0].what.startswith("1 class of train:")
-    assert kinds[1].what.startswith("3 classes of test:") and "miss" in kinds[1].what
+    assert kinds[1].what.startswith("2 classes of test:") and "miss" in kinds[1].what
+
+
+@pytest.mark.parametrize(
+    ("name", "severity"), [("test", "error"), ("val", "error"), ("train", "warning")]
+)
+def test_a_split_in_which_nothing_matches_measures_nothing(tmp_path, name, severity):
+    (one,) = quick_findings({name: table(tmp_path, "abc")})
+    assert (one.severity, one.count) == (severity, 3)
+    assert (one.kind == "no-partner") == (severity == "error")
 
 
 @pytest.mark.parametrize(
@@ -104,6 +118,61 @@ def test_training_goes_on_with_what_was_found_in_its_notes(tmp_path):
     assert notes[: len(data.notes)] == data.notes
     new = " ".join(notes[len(data.notes) :])
     assert "1 file: empty" in new and "1 class of test: also in train" in new
+
+
+def class_folders(folder, **splits):
+    """`train="aab"`: train/a with two pictures and train/b with one; none is opened."""
+    for split, labels in splits.items():
+        for number, label in enumerate(labels):
+            file = folder / split / label / f"{split}{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(b"not opened")
+    return folder
+
+
+def ready(folder):
+    data = read_training_data(folder, val_fraction=0.2, seed=0)
+    return " ".join(ready_to_train(data).notes)
+
+
+def test_what_spoils_a_figure_is_said_though_reading_said_like_of_train(tmp_path):
+    """Single classes of train, and classes in train and val, have been said; these have not."""
+    splits = {"train": "aabbc", "val": "aax", "test": "xxddy"}
+    said = ready(class_folders(tmp_path, **splits))
+    assert "1 class has one picture (c)" in said and "of train: with one" not in said
+    assert "1 of 2 val classes are also in train" in said and "also in train, out" not in said
+    assert "1 class of val: with one picture, out of 2" in said
+    assert "1 class of test: with one picture, out of 3" in said
+    assert "1 class of test: also in val, out of 3" in said
+
+
+def test_held_out_classes_are_not_called_val(tmp_path):
+    labels = "".join(label * (1 + (label > "d")) for label in "abcdefghijkl")
+    data = read_training_data(
+        class_folders(tmp_path, train=labels, test="zz"),
+        val_fraction=0.5,
+        seed=0,
+        held_out="aefghi",
+    )
+    said = " ".join(ready_to_train(data).notes)
+    assert "1 class of the held-out classes: with one picture, out of 6" in said
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_training_refuses_to_be_judged_where_nothing_matches(tmp_path, split):
+    with pytest.raises(DatasetError, match=f"2 classes of {split}: .* Recall is 0") as caught:
+        ready(class_folders(tmp_path, **{"train": "aabb", split: "xy"}))
+    assert "add pictures" in caught.value.hint
+
+
+def test_held_out_classes_in_which_nothing_matches_are_drawn_otherwise(tmp_path):
+    folder = class_folders(tmp_path, train="abcdefghijkl" * 2, test="xx")
+    for label in "ab":
+        next((folder / "train" / label).iterdir()).unlink()
+    data = read_training_data(folder, val_fraction=0.2, seed=0, held_out="ab")
+    with pytest.raises(DatasetError, match="of the held-out classes") as caught:
+        ready_to_train(data)
+    assert "--seed" in caught.value.hint and "--val-fraction" in caught.value.hint
 
 
 def test_training_refuses_a_test_in_which_no_query_can_be_found(tmp_path):

@@ -294,16 +294,46 @@ def test_empty_label_is_no_label(tmp_path):
     assert read_label_table(file, find_images([tmp_path]).images) == [None, None]
 
 
-@pytest.mark.parametrize("text", ["", "file,class\na.jpg,x\n", "a.jpg,x\n"])
-def test_table_without_the_two_columns_is_refused(tmp_path, text):
-    with pytest.raises(DatasetError, match="`path` and `label`") as caught:
-        read_label_table(table(tmp_path, text), [])
-    assert "labels.csv" in caught.value.what and "path,label" in caught.value.hint
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "no rows"),
+        ("a.jpg,x\n", "no rows"),
+        ("file,class\na.jpg,x\n", "columns class, file; `path` is wanted"),
+        ("path,class\na.jpg,x\n", "no column `label`"),
+        ("label,path\nx\n", "row 2 of .*: `path` is empty"),
+        ("path,label\n,x\n", "row 2 of .*: `path` is empty"),
+        ("path,label\na.jpg,x\n./a.jpg,y\n", "row 3 of .* says another `label`"),
+        ("path,label\na.jpg,x,y\n", "line 2"),
+    ],
+)
+def test_table_that_does_not_name_pictures_and_labels_is_refused(tmp_path, text, words):
+    make(tmp_path, "a.jpg")
+    with pytest.raises(DatasetError, match=words) as caught:
+        read_label_table(table(tmp_path, text), find_images([tmp_path]).images)
+    assert "labels.csv" in caught.value.what and caught.value.hint
+
+
+def test_a_row_may_end_before_its_label(tmp_path):
+    make(tmp_path, "a.jpg", "b.jpg")
+    file = table(tmp_path, "path,label\na.jpg\nb.jpg,x\n")
+    assert read_label_table(file, find_images([tmp_path]).images) == [None, "x"]
+
+
+def test_any_table_will_do_and_one_of_another_name_is_csv(tmp_path):
+    make(tmp_path, "a.jpg")
+    (tmp_path / "t.jsonl").write_text('{"path": "a.jpg", "label": 3.0}')
+    (tmp_path / "t.txt").write_text("path,label\na.jpg,3\n")
+    for name in ("t.jsonl", "t.txt"):
+        assert read_label_table(tmp_path / name, find_images([tmp_path]).images) == ["3"]
 
 
 def test_table_that_cannot_be_read_is_refused(tmp_path):
     (tmp_path / "latin.csv").write_bytes(b"path,label\ncaf\xe9.jpg,x\n")
-    for name in ("gone.csv", "latin.csv", "."):
-        with pytest.raises(DatasetError, match="cannot read the label table") as caught:
+    for name in ("latin.csv", "."):
+        with pytest.raises(DatasetError, match="cannot read the table") as caught:
             read_label_table(tmp_path / name, [])
         assert os.fspath(tmp_path / name) in caught.value.what
+    with pytest.raises(DatasetError, match="no label table") as caught:
+        read_label_table(tmp_path / "folders", [])
+    assert "`folder`, `none`" in caught.value.hint

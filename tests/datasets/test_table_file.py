@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import sys
 
 import pytest
@@ -101,6 +102,13 @@ def test_numbers_as_a_spreadsheet_writes_them(tmp_path):
     assert splits.test.labels == ("3",) and splits.test.is_query == (True,)
 
 
+def test_a_path_that_is_not_utf8_is_a_path(tmp_path):
+    """As `cgd inspect --rows` and Python write it in JSON."""
+    name = os.fsdecode(b"caf\xe9.jpg")
+    splits = read_table(save_jsonl(tmp_path / "t.jsonl", [{"path": name, "label": "a"}]))
+    assert splits.train.paths == (tmp_path / name,)
+
+
 def test_one_picture_with_two_boxes_is_two_rows(tmp_path):
     rows = [{"path": "1.jpg", "label": "a", "x": 0, "y": 0, "w": w, "h": 5} for w in (5, 6)]
     assert len(read_table(save_jsonl(tmp_path / "t.jsonl", rows)).train) == 2
@@ -148,6 +156,13 @@ def test_one_picture_with_two_boxes_is_two_rows(tmp_path):
             ("row 2", "repeats row 1"),
             "keep one",
         ),
+        (
+            [{"path": "pl\0x.jpg", "label": "a"}],
+            ("row 1", "`path`", r"'pl\x00x.jpg'", "U+0000"),
+            "correct",
+        ),
+        ([{"path": "1.jpg", "label": "a\0b"}], ("row 1", "`label`", "U+0000"), "correct"),
+        ([{"path": "\ud83d.jpg", "label": "a"}], ("row 1", "`path`", "U+D83D, half"), "correct"),
         ([], ("no rows",), "path,label"),
     ],
 )

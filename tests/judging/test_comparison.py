@@ -1,6 +1,7 @@
 """Two runs, query by query: their difference, its interval, and when there is none to be had."""
 
 import json
+import shutil
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from judgements import clustered, judgement
+from PIL import Image
 from test_intervals import naive
 
 from cgdcli.config import CGDConfig, Transform
@@ -147,6 +149,58 @@ def test_an_unfinished_run_has_no_time(tmp_path, model):
     a, b, *_ = both(tmp_path, model)
     (b / "result.json").unlink()
     assert compare_runs(a, b).second.seconds is None
+
+
+def held_out_run(folder, model, data, held_out, seed=0, judged_on="held-out classes"):
+    """A run that kept no judgement: its own pictures are embedded."""
+    text = (
+        f'val_fraction = 0.2\nseed = {seed}\n[data]\npath = "{data}"\n'
+        f'judged_on = "{judged_on}"\nheld_out = {json.dumps(held_out)}\n'
+    )
+    run = a_run(folder, model, judgement(*clustered()), settings=text)
+    (run / "judged.npz").unlink()
+    return run
+
+
+@pytest.fixture
+def classes(tmp_path):
+    """Ten classes of two pictures, no val and no test."""
+    for number in range(20):
+        file = tmp_path / "data" / f"c{number // 2}" / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 40), (number * 12, 90, 250 - number * 12)).save(file)
+    return tmp_path / "data"
+
+
+def test_a_run_is_judged_again_on_the_classes_that_it_recorded(tmp_path, model, classes):
+    """What would be drawn today is another thing: by the seed, and by classes that came later."""
+    runs = [
+        held_out_run(tmp_path / f"runs/{seed}", model, classes, ["c3", "c7"], seed)
+        for seed in range(2)
+    ]
+    shutil.copytree(classes / "c1", classes / "d1")
+    report = compare_runs(*runs)
+    assert (report.what, report.queries, report.classes) == ("held-out classes", 4, 2)
+    assert all(d.difference == 0 for d in report.differences)
+
+
+def test_a_run_whose_held_out_classes_are_gone_is_refused(tmp_path, model, classes):
+    run = held_out_run(tmp_path / "runs/a", model, classes, ["c3", "c7"])
+    shutil.rmtree(classes / "c3")
+    with pytest.raises(MismatchError, match=r"lacks 1 class of them \(c3\)"):
+        compare_runs(run, run)
+
+
+def test_a_run_whose_data_is_judged_otherwise_by_now_is_refused(tmp_path, model, classes):
+    run = held_out_run(tmp_path / "runs/a", model, classes, [], judged_on="val")
+    with pytest.raises(MismatchError, match=r"was judged on val, .* now judged on train"):
+        compare_runs(run, run)
+
+
+def test_recorded_classes_that_are_no_list_are_a_damaged_file(tmp_path, model, classes):
+    run = held_out_run(tmp_path / "runs/a", model, classes, 3)
+    with pytest.raises(CheckpointError, match=r"config\.toml"):
+        compare_runs(run, run)
 
 
 @pytest.mark.parametrize("file", ["config.toml", "result.json"])

@@ -21,11 +21,12 @@ from cgdcli.config import (
 from cgdcli.config.training import AUTO
 from cgdcli.datasets.reading import TrainingData
 from cgdcli.datasets.table import ImageTable
-from cgdcli.errors import OutputError, TrainingError
+from cgdcli.errors import ConfigError, OutputError, TrainingError
 from cgdcli.locks import writer_lock
 from cgdcli.training.choices import Choices
 from cgdcli.training.run import (
     Settings,
+    check_way_of_start,
     find_unfinished,
     load_state,
     make_run,
@@ -34,6 +35,7 @@ from cgdcli.training.run import (
     save_state,
     write_settings,
 )
+from cgdcli.training.toml import read_toml
 
 ODD = TrainConfig(
     recipe=Recipe.reference,
@@ -55,6 +57,8 @@ ODD = TrainConfig(
     device=Device.cpu,
 )
 
+ODD_NAMES = ("\U0001f600 smile", os.fsdecode(b"caf\xe9"), "del\x7f\x1b\x85\u2028\ttab")
+
 
 def table(folder, *names):
     return ImageTable(tuple(folder / name for name in names), tuple(n[0] for n in names))
@@ -66,17 +70,17 @@ def data(folder, *names, held_out=()):
 
 
 @pytest.mark.parametrize("config", [TrainConfig(), ODD], ids=["defaults", "odd"])
-@pytest.mark.parametrize("folder", ["data", "d ü/\"quoted\" \\ 'x'"])
+@pytest.mark.parametrize("folder", ["data", "d ü/\"quoted\" \\ 'x'", *ODD_NAMES])
 @pytest.mark.parametrize("side", [64, 448])
 def test_settings_come_back(tmp_path, config, folder, side):
     choices = Choices(Precision.bf16, side, 7, 11, 32)
     written = Settings(config, tmp_path / folder, choices)
-    write_settings(tmp_path, written, data(tmp_path, "a/1", held_out=("é", "b")))
+    write_settings(tmp_path, written, data(tmp_path, "a/1", held_out=("é", folder)))
     settings = read_settings(tmp_path)
     assert settings.config == config and settings.choices == choices
     assert settings.data == tmp_path / folder and settings.data.is_absolute()
-    saved = tomllib.loads((tmp_path / "config.toml").read_text(encoding="utf-8"))
-    assert saved["data"]["held_out"] == ["é", "b"]
+    tomllib.loads((tmp_path / "config.toml").read_text(encoding="utf-8"))  # any reader takes it
+    assert read_toml(tmp_path / "config.toml")["data"]["held_out"] == ["é", folder]
 
 
 def test_settings_from_before_layouts_had_names_come_back(tmp_path):
@@ -104,6 +108,24 @@ def test_bad_value_in_edited_settings_is_refused(tmp_path):
     file.write_text(file.read_text().replace('"SG"', '"SX"'))
     with pytest.raises(TrainingError, match="SX"):
         read_settings(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"config": TrainConfig(), "resume": True}, "config is for a new run"),
+        ({"config": TrainConfig(), "resume": False, "force": True}, "force without resume"),
+        ({"config": None, "resume": False, "changes": {"epochs": 3}}, "changes without resume"),
+    ],
+)
+def test_what_would_do_nothing_is_refused(given, words):
+    with pytest.raises(ConfigError, match=words):
+        check_way_of_start(**given)
+
+
+def test_both_ways_to_start_are_taken():
+    check_way_of_start(TrainConfig(), resume=False, changes={})
+    check_way_of_start(None, resume=True, changes={"epochs": 3}, force=True)
 
 
 def test_run_is_named_by_time_backbone_and_letters(tmp_path):
