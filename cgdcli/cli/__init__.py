@@ -136,10 +136,13 @@ def run() -> None:
 
 
 def _failed(exit_code: int, what: str, hint: str) -> int:
-    """The two lines of an expected failure, on stderr."""
+    """The two lines of an expected failure, on stderr; a name in them can end no line, and no
+    terminal obeys it."""
+    from cgdcli.views.formatting import shown_name
+
     number = rank()
     where = f"process {number}: " if number else ""
-    typer.echo(f"error: {where}{what}\nhint: {hint}", err=True)
+    typer.echo(f"error: {where}{shown_name(what)}\nhint: {shown_name(hint)}", err=True)
     return exit_code
 
 

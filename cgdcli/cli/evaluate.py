@@ -140,6 +140,8 @@ def evaluate(
     vectors = vectors_of(flip, scales, whiten, dim, dtype)
     check_options(context, index, vectors, steps=steps, against=against, calibrate=calibrate)
     anew = rerank_config(context, rerank, rerank_top)
+    if anew:
+        check_rerank(context, index)
     if calibrate:
         assert index is not None
         _calibrate(out, index, as_json=as_json)
@@ -148,7 +150,6 @@ def evaluate(
         _compare(out, index, against, ranks_of(ranks), table, ignore_same, as_json=as_json)
         return 0
     if anew:
-        check_rerank(context, index)
         _rerank(out, index, anew, ranks_of(ranks), table, ignore_same, as_json=as_json)
         return 0
     stepwise = steps or bool(str(vectors))

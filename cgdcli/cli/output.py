@@ -39,13 +39,19 @@ class Output:
         """Lines for a person, on stderr."""
         if not self.quiet:
             for line in lines:
-                self.stderr.print(line, markup=False, highlight=False, soft_wrap=True)
+                self._say(line)
 
     def warn(self, line: str) -> None:
         """A line that --quiet does not silence."""
         if self.mute:
             return
-        self.stderr.print(f"warning: {line}", markup=False, highlight=False, soft_wrap=True)
+        self._say(f"warning: {line}")
+
+    def _say(self, line: str) -> None:
+        """A name in it can end no line, and no terminal obeys it."""
+        from cgdcli.views.formatting import shown_name
+
+        self.stderr.print(shown_name(line), markup=False, highlight=False, soft_wrap=True)
 
     @property
     def stdout(self) -> "Console":

@@ -117,7 +117,7 @@ def search(
         force=force,
         thumbnails=thumbnails,
     )
-    showing.check()
+    showing.check(context)
     added, taken = plus or [], minus or []
     config = SearchConfig(
         k=top_k,
@@ -133,6 +133,7 @@ def search(
         scan=scan_config(max_memory, threads),
     )
     stored = open_index(index, root)
+    showing.check_size(1 if mean else len(queries), min(top_k, len(stored)))
     answers = search_each(
         queries,
         stored,

@@ -35,7 +35,7 @@ def serve(
     root: RootOption = None,
     device: DeviceOption = Device.auto,
     most_hits: Annotated[
-        int, option("--max-hits", help="Hits of one answer.")
+        int, option("--max-hits", help="Hits of one answer; more are refused.")
     ] = ServeConfig.most_hits,
     upload: Annotated[
         float, option("--max-upload", metavar="MB", help="Of a picture that is asked with.")

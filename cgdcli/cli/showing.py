@@ -6,13 +6,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from cgdcli.cli.options import EXIT_SKIPPED, option
+from cgdcli.cli.options import EXIT_SKIPPED, option, was_given
 from cgdcli.cli.output import Output
 from cgdcli.config import Thumbnails
 from cgdcli.errors import ConfigError
 from cgdcli.words import counted
 
 if TYPE_CHECKING:
+    import typer
+
     from cgdcli.reports import QueryHits, SkippedImage
 
 JsonLinesOption = Annotated[
@@ -116,7 +118,7 @@ class Showing:
         """Whether files are made of the answers."""
         return not (self.sheet is None and self.html is None and self.copy_to is None)
 
-    def check(self) -> None:
+    def check(self, context: "typer.Context") -> None:
         """Refuse before any work what would fail or do nothing after it.
 
         Raises:
@@ -125,6 +127,7 @@ class Showing:
         """
         from cgdcli.files import check_output
 
+        self._check_given(context)
         if self.null and self.form is not Form.paths:
             raise ConfigError(
                 "--null (-0) is about the paths of --paths-only and does nothing without",
@@ -147,6 +150,31 @@ class Showing:
             from cgdcli.views.copies import check_folder
 
             check_folder(self.copy_to, force=self.force)
+
+    def _check_given(self, context: "typer.Context") -> None:
+        """Options that were typed, and do nothing."""
+        if was_given(context, "force") and not self.writes:
+            raise ConfigError(
+                "--force is for --sheet, --html and --copy-to: no file is written",
+                hint="add one of them, or leave it out",
+            )
+        drawn = was_given(context, "thumbnails") and self.thumbnails is not Thumbnails.off
+        if drawn and self.form is not Form.table:
+            raise ConfigError(
+                f"--thumbnails {self.thumbnails} is for the table, and {self.form} prints none",
+                hint="leave one of them out",
+            )
+
+    def check_size(self, queries: int, hits: int) -> None:
+        """Refuse before any search what is too large to be drawn after it.
+
+        Raises:
+            ConfigError: the contact sheet would have too many tiles.
+        """
+        if self.sheet is not None:
+            from cgdcli.views.sheet import check_tiles
+
+            check_tiles([hits] * queries)
 
 
 def show_answers(

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from cgdcli.errors import ConfigError, DatasetError
 from cgdcli.evaluation.details import Details, detailed
 from cgdcli.evaluation.scoring import QueryScores, summary
 from cgdcli.evaluation.tables import Roles, judge_rows
-from cgdcli.index.parted_rows import PartedRows
+from cgdcli.index.scanning import PickedRows, Rows
 from cgdcli.index.store import EmbeddingIndex
 from cgdcli.remote import shown
 from cgdcli.reports import EvaluationReport
@@ -46,11 +46,12 @@ class LabelledRows:
 
     Attributes:
         numbers: int64 (N,), which they are; `rows`, `labels` and `roles` are in that order.
+        rows: (N, D), as they are stored: looked at, and never copied as a whole.
     """
 
     index: EmbeddingIndex
     numbers: NDArray[np.int64]
-    rows: NDArray[Any] | PartedRows
+    rows: Rows | PickedRows
     labels: tuple[str, ...]
     roles: Roles = field(default_factory=Roles)
 
@@ -127,7 +128,7 @@ def labelled_rows(
             hint="embed a folder of class folders, or give --labels FILE.csv when embedding",
         )
     known = tuple(label for label in labels if label is not None)
-    rows = index.rows if len(numbers) == len(labels) else index.rows[numbers]
+    rows = index.rows if len(numbers) == len(labels) else PickedRows(index.rows, numbers)
     roles = Roles() if columns is None else _roles(index, numbers, columns, ignore_same)
     return LabelledRows(index, numbers, rows, known, roles)
 

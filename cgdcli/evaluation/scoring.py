@@ -5,24 +5,30 @@ Shape letters: Q queries, N rows that are searched, D dimensions, K ranks.
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cgdcli.config import RECALL_RANKS, RerankConfig
+from cgdcli.config import RECALL_RANKS, RerankConfig, ScanConfig
 from cgdcli.errors import ConfigError
+from cgdcli.evaluation.long_lists import Searched, right_in_order
 from cgdcli.index.exact import nearest
-from cgdcli.index.parted_rows import PartedRows
 from cgdcli.index.rerank import reranked
+from cgdcli.index.scanning import PickedRows, Rows
 from cgdcli.reports import RecallReport
 
 logger = logging.getLogger("cgdcli")
 
 QUERIES_AT_ONCE = 1_024
 NEIGHBOURS_KEPT = 5
+# Of a query with more relevant rows the whole order is looked at (`long_lists`), which takes as
+# long as to find about this many, or this share of the rows, by `nearest`.
+SHORT_LIST, SHORT_SHARE = 256, 1 / 20
+# That a query takes while a block is scored: a rank in `nearest` and in AP@R, a hidden row in sets.
+RANK_BYTES, HIDDEN_BYTES = 128, 100
 
 
 @dataclass(frozen=True)
@@ -55,11 +61,11 @@ def check_ranks(ranks: Sequence[int]) -> None:
 
 
 def score(
-    rows: NDArray[Any] | PartedRows,
+    rows: Rows | PickedRows,
     labels: Sequence[str],
     ranks: Sequence[int] = RECALL_RANKS,
     *,
-    gallery: NDArray[Any] | PartedRows | None = None,
+    gallery: Rows | PickedRows | None = None,
     gallery_labels: Sequence[str] | None = None,
     own_rows: Sequence[int] | None = None,
 ) -> RecallReport:
@@ -80,11 +86,11 @@ def score(
 
 
 def score_queries(
-    rows: NDArray[Any] | PartedRows,
+    rows: Rows | PickedRows,
     labels: Sequence[str],
     ranks: Sequence[int] = RECALL_RANKS,
     *,
-    gallery: NDArray[Any] | PartedRows | None = None,
+    gallery: Rows | PickedRows | None = None,
     gallery_labels: Sequence[str] | None = None,
     own_rows: Sequence[int] | None = None,
     ignored: Sequence[frozenset[int]] | None = None,
@@ -106,17 +112,18 @@ def score_queries(
     own_Q = np.full(len(rows), -1) if own_rows is None else np.asarray(own_rows)
     stored = rows if gallery is None else gallery
     stored_labels = labels if gallery_labels is None else gallery_labels
-    number = {label: i for i, label in enumerate(sorted({*labels, *stored_labels}))}
-    label_Q = np.array([number[label] for label in labels])
-    label_N = np.array([number[label] for label in stored_labels])
-    counts = np.bincount(label_N, minlength=len(number))
+    label_Q, label_N, number = _numbered(labels, stored_labels)
+    counts = np.bincount(label_N, minlength=number)
     relevant_Q = counts[label_Q] - _count_hidden(own_Q, ignored)
-    k = max(*ranks, NEIGHBOURS_KEPT, int(relevant_Q.max(initial=1)), rerank.top if rerank else 1)
+    short_Q = np.where(relevant_Q <= max(SHORT_LIST, SHORT_SHARE * len(stored)), relevant_Q, 0)
+    least = max(*ranks, NEIGHBOURS_KEPT, rerank.top if rerank else 1)
     parts = []
-    for start in range(0, len(rows), QUERIES_AT_ONCE):
-        part = np.arange(start, min(start + QUERIES_AT_ONCE, len(rows)))
+    at_once = _queries_at_once(max(least, int(short_Q.max(initial=1))), ignored)
+    for start in range(0, len(rows), at_once):
+        part = np.arange(start, min(start + at_once, len(rows)))
         hidden = _hidden(own_Q[part].tolist(), ignored and ignored[start : start + len(part)])
         exclude = hidden if any(hidden) else None
+        k = max(least, int(short_Q[part].max()))
         similarities, ids = nearest(np.asarray(rows[part]), stored, k, exclude=exclude)
         if rerank:
             _order_anew(rows[part], stored, (similarities, ids), rerank)
@@ -124,13 +131,29 @@ def score_queries(
         hits = np.stack([right[:, :rank].any(axis=1) for rank in ranks], axis=1)
         kept = slice(None, NEIGHBOURS_KEPT)
         average = _average_precision(right, relevant_Q[part])
-        parts.append((hits, average, ids[:, kept], similarities[:, kept]))
-    if len(number) == 1:
+        long = np.flatnonzero(relevant_Q[part] > right.shape[1])
+        if len(long):
+            asked = part[long]
+            whole = right_in_order(
+                rows[asked], label_Q[asked], Searched(stored, label_N), [hidden[i] for i in long]
+            )
+            average[long] = _average_of_long(whole, right[long], relevant_Q[asked])
+        parts.append((hits, average, ids[:, kept].copy(), similarities[:, kept].copy()))
+    if number == 1:
         logger.warning("there is a single label, so that every hit is right")
     hits, average, neighbours, similarities = (np.concatenate(p) for p in zip(*parts, strict=True))
     return QueryScores(
         tuple(ranks), hits, average, relevant_Q, neighbours, similarities, len(stored)
     )
+
+
+def _numbered(
+    labels: Sequence[str], stored_labels: Sequence[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+    """Both as numbers, and how many there are."""
+    number = {label: i for i, label in enumerate(sorted({*labels, *stored_labels}))}
+    of_queries, of_stored = ([number[label] for label in part] for part in (labels, stored_labels))
+    return np.array(of_queries), np.array(of_stored), len(number)
 
 
 def same_groups(
@@ -176,7 +199,7 @@ def summary(scores: QueryScores, labels: Sequence[str]) -> RecallReport:
 
 def _order_anew(
     queries: NDArray[Any],
-    stored: NDArray[Any] | PartedRows,
+    stored: Rows | PickedRows,
     best: tuple[NDArray[np.float64], NDArray[np.int64]],
     config: RerankConfig,
 ) -> None:
@@ -206,6 +229,24 @@ def _count_hidden(
         return found
     others = (len(rows) - (row in rows) for row, rows in zip(own.tolist(), ignored, strict=True))
     return found + np.fromiter(others, dtype=np.int64, count=len(own))
+
+
+def _queries_at_once(k: int, ignored: Sequence[frozenset[int]] | None) -> int:
+    """So many that what a block of them takes stays within the memory of a scan."""
+    most = max(map(len, ignored or ()), default=0)
+    fitting = ScanConfig.max_memory // (RANK_BYTES * k + HIDDEN_BYTES * most)
+    return max(1, min(QUERIES_AT_ONCE, fitting))
+
+
+def _average_of_long(
+    whole: Iterable[NDArray[np.bool_]], first_QK: NDArray[np.bool_], relevant: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """AP@R of queries whose R hits are more than the `first_QK`, which may be ordered anew."""
+    found = []
+    for right, first, count in zip(whole, first_QK, relevant, strict=True):
+        right[: len(first)] = first
+        found.append(_average_precision(right[None, :count], count[None])[0])
+    return np.array(found)
 
 
 def _average_precision(right: NDArray[np.bool_], relevant: NDArray[Any]) -> NDArray[np.float64]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,8 @@ from cgdcli.datasets.table import ImageTable
 from cgdcli.engines import Engine, Rows
 from cgdcli.errors import DatasetError
 from cgdcli.evaluation.scoring import QueryScores, same_groups, score_queries, summary
-from cgdcli.index.parted_rows import PartedRows
+from cgdcli.index.scanning import PickedRows
+from cgdcli.index.scanning import Rows as StoredRows
 from cgdcli.reports import RecallReport, SkippedImage
 from cgdcli.streaming import OnProgress, embed_files, nothing_readable
 
@@ -99,7 +100,7 @@ class Roles:
 
 
 def judge_rows(
-    rows: NDArray[Any] | PartedRows,
+    rows: StoredRows | PickedRows,
     labels: Sequence[str],
     ranks: Sequence[int] = RECALL_RANKS,
     roles: Roles | None = None,
@@ -107,7 +108,7 @@ def judge_rows(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], QueryScores]:
     """The rows that asked, those that were searched, and the scores with neighbours as rows of all.
 
-    A row is never searched for itself. Where roles are given, the rows of each are copied.
+    A row is never searched for itself.
 
     Raises:
         DatasetError: no row asks, or none is searched.
@@ -128,10 +129,10 @@ def judge_rows(
         )
     row_of = {int(i): row for row, i in enumerate(stored)}
     scores = score_queries(
-        rows[asked],
+        _picked(rows, asked),
         [labels[i] for i in asked.tolist()],
         ranks,
-        gallery=rows[stored],
+        gallery=_picked(rows, stored),
         gallery_labels=[labels[i] for i in stored.tolist()],
         own_rows=[row_of.get(int(i), -1) for i in asked],
         ignored=None if roles.groups is None else _ignored(labels, roles.groups, asked, stored),
@@ -139,6 +140,13 @@ def judge_rows(
     )
     ids = scores.neighbours
     return asked, stored, replace(scores, neighbours=np.where(ids >= 0, stored[ids], -1))
+
+
+def _picked(rows: StoredRows | PickedRows, numbers: NDArray[np.int64]) -> PickedRows:
+    """Some of them, not copied."""
+    if isinstance(rows, PickedRows):
+        return PickedRows(rows.rows, rows.numbers[numbers])
+    return PickedRows(rows, numbers)
 
 
 def evaluate_table(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from cgdcli.errors import DatasetError
 from cgdcli.evaluation.of_index import labelled_rows
 from cgdcli.index.calibration import BINS, Calibration, Counts, save_calibration
-from cgdcli.index.scanning import Rows
+from cgdcli.index.scanning import PickedRows, Rows
 from cgdcli.index.store import EmbeddingIndex, open_index
 from cgdcli.reports import CalibrationPoint, CalibrationReport
 
@@ -71,7 +71,7 @@ def calibrate_index(
 
 
 def count_pairs(
-    rows: Rows,
+    rows: Rows | PickedRows,
     labels: NDArray[np.integer],
     *,
     exact_rows: int = EXACT_ROWS,

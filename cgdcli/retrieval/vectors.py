@@ -124,6 +124,7 @@ def _sum(
         name=name,
         row=row.astype(np.float32),
         label=labels.pop() if len(labels) == 1 else None,
+        path=None,  # no one picture is the query
         own_rows=frozenset().union(*(query.own_rows for query in queries)),
     )
 

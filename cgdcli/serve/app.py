@@ -26,11 +26,12 @@ from starlette.requests import ClientDisconnect
 
 from cgdcli import __version__
 from cgdcli.config import SearchConfig, ServeConfig, branch_weights
-from cgdcli.errors import CGDError
+from cgdcli.errors import CGDError, ConfigError
+from cgdcli.index.where import parse
 from cgdcli.launch import cores
 from cgdcli.serve.limits import RateLimit, is_known_host, known_hosts, listens_everywhere
 from cgdcli.serve.pictures import Thumbnails
-from cgdcli.serve.searching import Answer, Asked, Searching
+from cgdcli.serve.searching import Answer, Asked, RenewedError, Searching
 
 POLICY = (
     "default-src 'none'; img-src 'self' data: blob:; style-src 'unsafe-inline'; "
@@ -47,6 +48,7 @@ LARGEST_AT_ONCE, SECONDS_OF_AN_UPLOAD = 16, 60.0
 PICTURES_A_SECOND = 500.0
 # A picture of 100 megapixels takes 1.6 GB while its transparency is laid on white.
 DECODED_AT_ONCE = 4
+HITS = 30  # where no number is said
 
 
 class HitBody(BaseModel):
@@ -82,7 +84,7 @@ class VectorQuery(BaseModel):
 
 
 class IndexBody(BaseModel):
-    """What the index is."""
+    """What the index is; `most_hits` are the most of one answer."""
 
     name: str
     rows: int
@@ -91,16 +93,21 @@ class IndexBody(BaseModel):
     branches: list[str]
     labels: dict[str, int]
     generation: str
+    most_hits: int
     version: str = __version__
 
 
-K = Annotated[int, Query(ge=1, description="Hits wanted.")]
+K = Annotated[int | None, Query(ge=1, description=f"Hits wanted; {HITS} unless said.")]
 Label = Annotated[str | None, Query(description="Only rows with this label.")]
 Where = Annotated[
     str | None, Query(description="""Only rows of which this is true: path like "front/%".""")
 ]
 Branches = Annotated[str | None, Query(description="Weights of the branches: S=1,G=2.")]
 MinSimilarity = Annotated[float | None, Query(ge=-1, le=1, description="Leave out hits below it.")]
+Of = Annotated[
+    str | None,
+    Query(description="The generation that rows are of: 409 where the index was renewed since."),
+]
 
 
 class Settings:
@@ -108,21 +115,32 @@ class Settings:
 
     def __init__(
         self,
-        k: K = 30,
+        k: K = None,
         label: Label = None,
         where: Where = None,
         branches: Branches = None,
         min_similarity: MinSimilarity = None,
         exclude_self: Annotated[bool, Query(description="Leave out the row asked with.")] = False,
+        of: Of = None,
     ) -> None:
         self.k, self.label, self.where = k, label, where
         self.branches, self.min_similarity = branches, min_similarity
-        self.exclude_self = exclude_self
+        self.exclude_self, self.of = exclude_self, of
 
     def config(self, searching: Searching) -> SearchConfig:
-        """As the job takes it; branches are explained where there are some."""
+        """As the job takes it; branches are explained where there are some.
+
+        Raises:
+            ConfigError: more hits than one answer has, or no expression, or no weights.
+        """
+        most = searching.config.most_hits
+        if self.k is not None and self.k > most:
+            raise ConfigError(
+                f"{self.k} hits are wanted; one answer has at most {most}",
+                hint=f"k={most}, or fewer",
+            )
         return SearchConfig(
-            k=min(self.k, searching.config.most_hits),
+            k=min(HITS, most) if self.k is None else self.k,
             exclude_self=self.exclude_self,
             explain=bool(searching.facts.branches),
             where=_both(self.where, None if self.label is None else self._stored(searching)),
@@ -168,7 +186,9 @@ def _add_search(app: FastAPI, searching: Searching, decoding: ThreadPoolExecutor
 
     @app.get("/api/search", summary="Ask with a row of the index")
     async def by_row(row: int, said: Said) -> SearchBody:
-        return await _answered(searching, lambda: Asked(said.config(searching), row=row))
+        return await _answered(
+            searching, lambda: Asked(said.config(searching), row=row, of=said.of)
+        )
 
     @app.post(
         "/api/search",
@@ -191,7 +211,7 @@ def _add_search(app: FastAPI, searching: Searching, decoding: ThreadPoolExecutor
                 loop = asyncio.get_running_loop()
                 decode = partial(_worded, lambda: searching.pixels(body))
                 vector, pixels = None, await loop.run_in_executor(decoding, decode)
-        make = partial(Asked, vector=vector, pixels=pixels)
+        make = partial(Asked, vector=vector, pixels=pixels, of=said.of)
         return await _answered(searching, lambda: make(said.config(searching)))
 
 
@@ -199,7 +219,9 @@ def _add_index(app: FastAPI, searching: Searching, decoding: ThreadPoolExecutor)
     thumbnails = Thumbnails(searching, decoding)
 
     @app.get("/api/index", summary="What the index is")
-    def about_index() -> IndexBody:
+    async def about_index() -> IndexBody:
+        with contextlib.suppress(queue.Full):  # then it is as it was when it was last searched
+            await asyncio.wrap_future(searching.call(lambda _: None))
         facts = searching.facts
         return IndexBody(
             name=_shown(facts.name),
@@ -209,6 +231,7 @@ def _add_index(app: FastAPI, searching: Searching, decoding: ThreadPoolExecutor)
             branches=list(facts.branches),
             labels={_shown(label): count for label, count in facts.labels.items()},
             generation=facts.generation,
+            most_hits=searching.config.most_hits,
         )
 
     @app.get(
@@ -218,11 +241,16 @@ def _add_index(app: FastAPI, searching: Searching, decoding: ThreadPoolExecutor)
         responses={200: {"content": {"image/jpeg": {}}}},
     )
     async def picture(
-        row: int, size: Annotated[int, Query(description="Of its longer side, at most.")] = 320
+        row: int,
+        size: Annotated[int, Query(description="Of its longer side, at most.")] = 320,
+        of: Of = None,
     ) -> Response:
         if size not in SIZES:
             raise HTTPException(422, f"sizes are {', '.join(map(str, SIZES))}")
-        data = await thumbnails.jpeg(row, size)
+        try:
+            data = await thumbnails.jpeg(row, size, of)
+        except RenewedError as error:
+            raise _refused(error) from error
         if data is None:
             raise HTTPException(404, "no such row, or its picture is gone")
         return Response(data, media_type="image/jpeg", headers={"Cache-Control": "max-age=60"})
@@ -342,7 +370,8 @@ def _refused(error: CGDError) -> HTTPException:
     """In the words of this page: its parameters have other names than the command's options."""
     words = f"{error.what}; {error.hint}" if error.hint else error.what
     words = re.sub(r"--([a-z][a-z-]*)[ =](?=\S+=)", r"--\1=", words)  # --branch S=1
-    return HTTPException(422, re.sub(r"--([a-z][a-z-]*)", _parameter, words))
+    status = 409 if isinstance(error, RenewedError) else 422
+    return HTTPException(status, re.sub(r"--([a-z][a-z-]*)", _parameter, words))
 
 
 def _parameter(option: "re.Match[str]") -> str:
@@ -351,8 +380,16 @@ def _parameter(option: "re.Match[str]") -> str:
 
 
 def _both(where: str | None, label: str | None) -> str | None:
+    """What is true of a row if both are.
+
+    Raises:
+        ConfigError: `where` is no expression by itself: `row < 3) or (row > 5` within parentheses
+            would be one, and of rows without the label.
+    """
     if label is None:
         return where
+    if where is not None:
+        parse(where)
     quoted = label.replace("\\", "\\\\").replace('"', '\\"')
     own = f'label == "{quoted}"'
     return own if where is None else f"({where}) and {own}"

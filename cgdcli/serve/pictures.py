@@ -34,31 +34,43 @@ class Thumbnails:
         self._bytes = 0
         self._lock = threading.Lock()
 
-    async def jpeg(self, row: int, size: int) -> bytes | None:
-        """A JPEG whose longer side has at most `size` px; None where there is no such picture."""
-        key = (self.searching.facts.generation, row, size)
+    async def jpeg(self, row: int, size: int, of: str | None = None) -> bytes | None:
+        """A JPEG whose longer side has at most `size` px; None where there is no such picture.
+
+        Args:
+            of: the generation of the index whose row is meant; None: of the one there now.
+
+        Raises:
+            RenewedError: the index was renewed since.
+        """
+        key = (of or self.searching.facts.generation, row, size)
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        file = await self._file(row)
+        file, generation = await self._file(row, of)
         data = None
         if file is not None:
             loop = asyncio.get_running_loop()
             if await asyncio.to_thread(_is_here, file):
                 data = await loop.run_in_executor(self.decoding, _jpeg, file, size)
         if data is not None:
-            self._keep(key, data)
+            self._keep((generation, row, size), data)
         return data
 
-    async def _file(self, row: int) -> Path | None:
-        def find(index: EmbeddingIndex) -> Path | None:
-            return index.file(row) if 0 <= row < len(index) else None
+    async def _file(self, row: int, of: str | None) -> tuple[Path | None, str]:
+        """And the generation of the index that has it."""
+
+        def find(index: EmbeddingIndex) -> tuple[Path | None, str]:
+            self.searching.check_generation(of)
+            file = index.file(row) if 0 <= row < len(index) else None
+            return file, self.searching.facts.generation
 
         while True:
             try:
-                file: Path | None = await asyncio.wrap_future(self.searching.call(find))
-                return file
+                found: tuple[Path | None, str]
+                found = await asyncio.wrap_future(self.searching.call(find))
+                return found
             except queue.Full:
                 await asyncio.sleep(0.02)
 

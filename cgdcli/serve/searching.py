@@ -22,6 +22,7 @@ from cgdcli.engines.vectors import VectorEngine
 from cgdcli.errors import CGDError, DatasetError, ImageError, MismatchError
 from cgdcli.images.decoding import decode_image, pixel_count
 from cgdcli.images.transforms import enough_to_resize, eval_pixels
+from cgdcli.index.approximate import ApproximateIndex, facts_path, faiss_path
 from cgdcli.index.records import index_path, sidecar
 from cgdcli.index.scanning import check_files
 from cgdcli.index.shards import parts_meant, shards
@@ -38,6 +39,10 @@ logger = logging.getLogger("cgdcli")
 
 Pixels = NDArray[np.uint8]
 MOST_MEGAPIXELS = 100  # of a picture that is asked with
+
+
+class RenewedError(MismatchError):
+    """The index is another one than the one that a question names rows of."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +81,17 @@ class Answer:
 
 @dataclass(frozen=True)
 class Asked:
-    """One question: a row of the index, a vector, or a picture at each size the network takes."""
+    """One question: a row of the index, a vector, or a picture at each size the network takes.
+
+    Attributes:
+        of: the generation of the index whose rows are named; None: whatever is there now.
+    """
 
     config: SearchConfig
     row: int | None = None
     vector: NDArray[np.float32] | None = None
     pixels: tuple[Pixels, ...] = ()
+    of: str | None = None
     answer: "Future[Answer]" = field(default_factory=Future)
 
 
@@ -109,6 +119,7 @@ class Searching:
         self.config = config or ServeConfig()
         self._waiting: queue.Queue[Any] = queue.Queue(self.config.waiting)
         self._ready: Future[None] = Future()
+        self._quick: tuple[object, ApproximateIndex | None] | None = None
         self._thread = threading.Thread(target=self._work, name="searching", daemon=True)
         self._thread.start()
         self._ready.result()
@@ -142,6 +153,18 @@ class Searching:
         result: Future[Any] = Future()
         self._waiting.put_nowait((work, result))
         return result
+
+    def check_generation(self, of: str | None) -> None:
+        """Whether rows still are what they were for who names them; of work in the thread.
+
+        Raises:
+            RenewedError: the index was renewed since.
+        """
+        if of is not None and of != self.facts.generation:
+            raise RenewedError(
+                "the index was renewed since: its rows may be other pictures now",
+                hint="look for the picture again, or leave out `of`",
+            )
 
     def pixels(self, data: bytes) -> tuple[Pixels, ...]:
         """A picture's bytes as the network wants them; any thread may call it.
@@ -256,6 +279,7 @@ class Searching:
         return self.engine.embed(np.stack([asked.pixels[0] for asked in pictures]))
 
     def _query(self, asked: Asked, vector: NDArray[np.float32] | None) -> Query:
+        self.check_generation(asked.of)
         if asked.row is not None:
             if not 0 <= asked.row < len(self.index):
                 raise DatasetError(
@@ -277,10 +301,21 @@ class Searching:
             )
         return Query("picture", found, None, None, frozenset())
 
+    def _approximate(self) -> ApproximateIndex | None:
+        """That of the index, opened once as long as both are what they are."""
+        path = self.index.path
+        state = (self._seen, *_state([facts_path(path), faiss_path(path)]))
+        if self._quick is None or self._quick[0] != state:
+            self._quick = state, ApproximateIndex.beside(self.index)
+            if self._quick[1] is not None:
+                logger.info("`%s` proposes what is looked at", faiss_path(path))
+        return self._quick[1]
+
     def _search(self, config: SearchConfig, alike: Sequence[tuple[Asked, Query]]) -> None:
         try:
             among = None if config.where is None else self.index.among(config.where)
-            searched = Searched(self.index, config, blocks_of(self.index, config), among)
+            blocks = blocks_of(self.index, config)
+            searched = Searched(self.index, config, blocks, among, opened=self._approximate)
             found = list(hits_of([query for _, query in alike], searched))
         except Exception as error:
             for asked, _ in alike:
@@ -342,4 +377,4 @@ def _facts(index: EmbeddingIndex) -> Facts:
     )
 
 
-__all__ = ["Answer", "Asked", "Facts", "ImageError", "Searching"]
+__all__ = ["Answer", "Asked", "Facts", "ImageError", "RenewedError", "Searching"]

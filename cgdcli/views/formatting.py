@@ -44,6 +44,13 @@ def shown_name(name: str) -> str:
     return _NOT_SHOWN.sub(_escape, name)
 
 
+def no_picture(query: str) -> str:
+    """In the place of a query's picture, where there is none."""
+    if re.fullmatch(r"row:\d+", query):
+        return "no picture is known"
+    return "of several pictures"
+
+
 def _escape(found: re.Match[str]) -> str:
     code = ord(found[0])
     if 0xDC80 <= code <= 0xDCFF:  # a byte as Python keeps it

@@ -20,7 +20,7 @@ from cgdcli.views.embedded import (
     EmbeddedPicture,
     embed_pictures,
 )
-from cgdcli.views.formatting import bytes_text
+from cgdcli.views.formatting import bytes_text, no_picture
 from cgdcli.views.tiles import VERDICT_STYLE
 from cgdcli.views.viewer import HITS_SCRIPT, HITS_STYLE, VIEWER
 from cgdcli.words import counted
@@ -82,10 +82,10 @@ class _Writer:
         self.pictures, self.folder = pictures, os.path.abspath(folder)
         self.written: set[int] = set()
 
-    def image(self, path: str | None, alt: str) -> str:
+    def image(self, path: str | None, alt: str, otherwise: str) -> str:
         """An `<img>`; or words, where there is none."""
         if path is None:
-            return "no picture is known"
+            return otherwise
         picture = self.pictures[path]
         if picture.small is None:
             return "not in this page" if picture.found else "picture not found"
@@ -97,12 +97,15 @@ class _Writer:
             'decoding="async">'
         )
 
-    def frame(self, path: str | None, *, title: str, does: str) -> str:
+    def frame(
+        self, path: str | None, *, title: str, does: str, otherwise: str = "no picture is known"
+    ) -> str:
         """The picture as a button that enlarges it.
 
         Args:
             title: of the enlarged view.
             does: what a screen reader says of the button.
+            otherwise: stands there where there is no picture at all.
         """
         picture = EmbeddedPicture() if path is None else self.pictures[path]
         note = ""
@@ -112,7 +115,8 @@ class _Writer:
         return (
             f'<button class="frame" type="button" aria-haspopup="dialog" '
             f'aria-label="{escape(does)}" data-picture="{picture.number}" '
-            f'data-title="{escape(title)}" data-note="{note}">{self.image(path, name)}</button>'
+            f'data-title="{escape(title)}" data-note="{note}">'
+            f"{self.image(path, name, otherwise)}</button>"
         )
 
     def link(self, path: str, words: str | None = None) -> str:
@@ -216,7 +220,12 @@ def _section(number: int, result: QueryHits, writer: _Writer) -> str:
         right = sum(hit.label == result.label for hit in known)
         if known:
             about.append(f"<p>{right} of {counted(len(known), 'hit')} with this label</p>")
-    frame = writer.frame(path, title=f"Query: {name}", does=f"Enlarge query: {name}")
+    frame = writer.frame(
+        path,
+        title=f"Query: {name}",
+        does=f"Enlarge query: {name}",
+        otherwise=no_picture(result.query),
+    )
     hits = "\n".join(_hit(hit, result.label, writer) for hit in result.hits)
     tall = f"{_TALL + _TALL_BRANCH * branches:.1f}rem"
     grid = f'<ol class="hits" role="list" style="--tall: {tall}">{hits}</ol>'

@@ -7,16 +7,19 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from cgdcli.errors import ImageError
+from cgdcli.errors import ConfigError, ImageError
 from cgdcli.files import atomic_path
 from cgdcli.images.decoding import read_image
 from cgdcli.images.mirror import fetch
 from cgdcli.remote import place_of
 from cgdcli.reports import Hit, QueryHits
-from cgdcli.views.formatting import shown_name
+from cgdcli.views.formatting import no_picture, shown_name
+from cgdcli.words import counted
 
 TILE, GAP, CAPTION, BORDER = 176, 14, 40, 5
 HITS_PER_LINE = 10
+# Of 200 x 240 pixels: 290 MB in memory, and more than anybody looks at.
+MOST_TILES = 2_000
 SYSTEM_FONTS = (
     "NotoSansCJK-Regular.ttc",
     "Arial Unicode.ttf",
@@ -35,6 +38,7 @@ def write_sheet(results: Sequence[QueryHits], target: Path) -> None:
     a tick or red with a cross. A picture that is gone is drawn as an empty tile, and says so.
 
     Raises:
+        ConfigError: it would have too many tiles.
         OutputError: it cannot be written.
     """
     sheet = draw_sheet(results)
@@ -42,10 +46,31 @@ def write_sheet(results: Sequence[QueryHits], target: Path) -> None:
         sheet.save(temporary, format="PNG", optimize=True)
 
 
+def check_tiles(hits: Sequence[int]) -> None:
+    """Whether a sheet of queries with so many hits each is not too large.
+
+    Raises:
+        ConfigError: it has more than `MOST_TILES` tiles, empty ones at the ends of lines counted.
+    """
+    columns, lines = _columns(hits), sum(max(1, -(-count // HITS_PER_LINE)) for count in hits)
+    if columns * lines > MOST_TILES:
+        raise ConfigError(
+            f"a contact sheet of {counted(len(hits), 'query', 'queries')} with up to "
+            f"{counted(max(hits), 'hit')} has {columns * lines} tiles; at most {MOST_TILES} fit",
+            hint="--html hits.html shows as many as there are; or ask for fewer hits or queries",
+        )
+
+
+def _columns(hits: Sequence[int]) -> int:
+    return 1 + min(HITS_PER_LINE, max(hits, default=0))
+
+
 def draw_sheet(results: Sequence[QueryHits]) -> Image.Image:
     """The same, as a picture in memory."""
+    counts = [len(result.hits) for result in results]
+    check_tiles(counts)
     lines = [_lines(result) for result in results]
-    columns = 1 + min(HITS_PER_LINE, max((len(r.hits) for r in results), default=0))
+    columns = _columns(counts)
     step = TILE + 2 * BORDER + GAP
     height = TILE + 2 * BORDER + CAPTION + GAP
     rows = sum(len(group) for group in lines)
@@ -71,7 +96,7 @@ def _lines(result: QueryHits) -> list[Sequence[Hit]]:
 def _draw_query(
     sheet: Image.Image, draw: ImageDraw.ImageDraw, result: QueryHits, place: tuple[int, int]
 ) -> None:
-    _draw_tile(sheet, draw, result.query_path, place, INK)
+    _draw_tile(sheet, draw, result.query_path, place, INK, no_picture(result.query))
     label = f"label {result.label}" if result.label is not None else ""
     _caption(draw, place, f"query {result.name}", label, None)
 
@@ -98,20 +123,24 @@ def _draw_tile(
     path: str | None,
     place: tuple[int, int],
     colour: str,
+    otherwise: str = "no picture is known",
 ) -> None:
+    """`otherwise` stands where there is no path; a picture that cannot be read is not found."""
     left, top = place
     side = TILE + 2 * BORDER
     box = (left, top, left + side - 1, top + side - 1)
     draw.rectangle(box, TILE_GROUND, outline=colour, width=BORDER)
     inside = (left + BORDER, top + BORDER)
+    at = (inside[0] + 8, inside[1] + 8)
+    if path is None:
+        draw.text(at, otherwise, FAINT, font=_font(13))
+        return
     try:
-        if path is None:
-            raise ImageError("no picture is known")
         picture = ImageOps.contain(read_image(fetch(place_of(path)))[0], (TILE, TILE))
         corner = ((TILE - picture.width) // 2, (TILE - picture.height) // 2)
         sheet.paste(picture, (inside[0] + corner[0], inside[1] + corner[1]))
     except ImageError:
-        draw.text((inside[0] + 8, inside[1] + 8), "picture not found", FAINT, font=_font(13))
+        draw.text(at, "picture not found", FAINT, font=_font(13))
 
 
 def _caption(

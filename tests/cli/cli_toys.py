@@ -18,6 +18,8 @@ COLOURS = {
     "yellow": (225, 205, 40),
 }
 TINY = ("--backbone-weights", "none", "--image-size", "32", "--precision", "fp32")
+# Of torchvision's smallest backbone, where nothing is asked of the network: a quarter of the time.
+SMALL = (*TINY, "--backbone", "shufflenet_v2_x0_5", "--stride", "standard")
 
 
 @dataclass(frozen=True)

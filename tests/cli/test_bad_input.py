@@ -11,11 +11,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from cli_toys import TINY, check_failure, contents, draw, draw_classes, picture, process
+from cli_toys import SMALL, check_failure, contents, draw, draw_classes, picture, process
 
 from cgdcli.index.store import EmbeddingIndex
 
-TRAIN = (*TINY, "--epochs", "1", "--batch-size", "4", "--per-class", "2")
+TRAIN = (*SMALL, "--epochs", "1", "--batch-size", "4", "--per-class", "2")
 
 
 @pytest.fixture

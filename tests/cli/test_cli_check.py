@@ -128,12 +128,12 @@ def test_evaluate_refuses_them_without_data(cgd, in_toy, options):
 
 
 def test_train_says_what_the_quick_check_found_and_keeps_the_layout(cgd, tmp_path, monkeypatch):
-    from cli_toys import TINY
+    from cli_toys import SMALL
 
     monkeypatch.chdir(tmp_path)
     data = benchmark(tmp_path / "inshop")
     (data / "Img/img/red/0.png").write_bytes(b"")
-    ran = cgd("train", "inshop", *TINY, "--epochs", "1", "--dataset", "inshop", "--name", "r")
+    ran = cgd("train", "inshop", *SMALL, "--epochs", "1", "--dataset", "inshop", "--name", "r")
     assert ran.code == 3, ran.err  # the empty picture is skipped, and had been said before
     assert "note: 1 file: empty" in ran.err.split("epoch 1/1")[0]
     assert 'dataset = "inshop"' in (tmp_path / "runs/r/config.toml").read_text()

@@ -6,7 +6,7 @@ import re
 import shutil
 
 import pytest
-from cli_toys import TINY, check_failure, contents, draw_classes
+from cli_toys import SMALL, check_failure, contents, draw_classes
 
 from cgdcli.cli import main
 
@@ -20,7 +20,7 @@ def runs(tmp_path_factory):
     draw_classes(folder / "data/train", "red green blue", 3)
     draw_classes(folder / "data/test", "red green yellow", 4, first=20)
     draw_classes(folder / "other", "red yellow", 3)
-    tiny = (*TINY, "--epochs", "1", "--batch-size", "8", "-q", "--name")
+    tiny = (*SMALL, "--epochs", "1", "--batch-size", "8", "-q", "--name")
     with contextlib.chdir(folder):
         for name, data, *more in (
             ("a", "data"), ("b", "data", "--descriptors", "SM", "--seed", "3"), ("c", "other"),
@@ -104,6 +104,6 @@ def test_quiet_leaves_the_result_alone(cgd, there):
 
 def test_training_leaves_the_page_and_says_where(cgd, there, tmp_path):
     assert (there / "runs/a/report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
-    ran = cgd("train", "other", *TINY, "--epochs", "1", "--runs", tmp_path, "--name", "x")
+    ran = cgd("train", "other", *SMALL, "--epochs", "1", "--runs", tmp_path, "--name", "x")
     assert f"note: the run as a page: {tmp_path / 'x' / 'report.html'}" in ran.err
     shutil.rmtree(tmp_path / "x")

@@ -300,6 +300,8 @@ def test_rerank_says_whether_it_helps(cgd, in_toy):
         (("data", "--rerank", "aqe"), "--rerank"),
         (("--index", "feats.npy", "--rerank", "aqe", "--per-class"), "--per-class"),
         (("--index", "feats.npy", "--rerank-top", "7"), "--rerank-top"),
+        (("--index", "feats.npy", "--rerank", "aqe", "--calibrate"), "--calibrate"),
+        (("--index", "feats.npy", "--rerank", "aqe", "--against", "feats.npy"), "--against"),
     ],
 )
 def test_rerank_that_does_nothing_is_refused(cgd, in_toy, given, words):

@@ -8,6 +8,7 @@ import torch
 from cli_toys import check_failure, draw_classes
 
 from cgdcli import CGD, CGDConfig, ProfileConfig, Transform, profile_model
+from cgdcli.reports import MachinePeaks
 
 QUICK = ("--repeats", "1", "--json")
 REFERENCE = ("--backbone", "resnet50", "--embedding-dim", "1536", "--classes", "98")
@@ -77,7 +78,9 @@ def test_batch_sizes_side_by_side(cgd, in_toy):
     assert [x["batch_size"] for x in report["latency"]] == [1, 4]
 
 
-def test_compare(cgd):
+def test_compare(cgd, monkeypatch):
+    peaks = MachinePeaks("cpu", 2, 100.0, 10.0, "by definition")  # to measure them takes seconds
+    monkeypatch.setattr("cgdcli.profiling.machine.machine_peaks", lambda config: peaks)
     arguments = ("profile", "--image-size", "32", "--compare", "layer3,standard,layer4:SMG")
     report = json.loads(cgd(*arguments, *QUICK).out)
     profiles = report["profiles"]

@@ -5,11 +5,11 @@ import subprocess
 import sys
 
 import pytest
-from cli_toys import TINY, check_failure, draw_classes, environment
+from cli_toys import SMALL, check_failure, draw_classes, environment
 
 from cgdcli.config import MAY_CHANGE
 
-RUN = (*TINY, "--batch-size", "4", "--per-class", "2", "--embedding-dim", "16", "--name", "one")
+RUN = (*SMALL, "--batch-size", "4", "--per-class", "2", "--embedding-dim", "16", "--name", "one")
 GO_ON = ("train", "--resume", "--name", "one")
 
 
@@ -56,7 +56,7 @@ def test_another_setting_in_a_file_is_refused_too(cgd, stopped):
 
 
 def test_what_cannot_be_changed_is_wrong_usage(cgd, stopped):
-    check_failure(cgd(*GO_ON, "--backbone", "resnet34"), 2, "--backbone", "resnet18 -> resnet34")
+    check_failure(cgd(*GO_ON, "--backbone", "resnet34"), 2, "--backbone", "shufflenet_v2_x0_5 -> resnet34")
 
 
 def test_force_alone_replaces_no_run(cgd, stopped):

@@ -204,6 +204,31 @@ def test_the_sheet_of_several_queries_and_of_rows_alone(cgd, in_toy, tmp_path):
     assert (tmp_path / "bare.png").is_file()
 
 
+def test_a_sheet_that_nobody_could_look_at_is_refused_before_anything_is_searched(
+    cgd, in_toy, tmp_path, monkeypatch
+):
+    many = [f"row:{i % 9}" for i in range(300)]  # of 9 hits each: 3000 tiles
+    monkeypatch.setattr("cgdcli.retrieval.search_each", lambda *_, **__: pytest.fail("searched"))
+    ran = ask(cgd, *many, "--sheet", tmp_path / "sheet.png", "-k", "500")
+    check_failure(ran, 2, "300 queries with up to 9 hits has 3000 tiles; at most 2000")
+    assert "--html" in ran.err and not (tmp_path / "sheet.png").exists()
+    monkeypatch.undo()
+    monkeypatch.chdir(in_toy.folder)
+    assert ask(cgd, *many, "--mean", "--sheet", tmp_path / "sheet.png").code == 0
+
+
+def test_what_is_made_of_several_pictures_shows_none_as_the_query(cgd, in_toy, tmp_path):
+    page = tmp_path / "hits.html"
+    assert ask(cgd, RED, "--plus", BLUE, "--html", page, "-k", "1").code == 0
+    text = page.read_text(encoding="utf-8")
+    assert "of several pictures" in text and f"{RED} + 0.5 x {BLUE}" in text
+    assert text.count("<img id=") == 1  # the hit's
+    assert ask(cgd, RED, BLUE, "--mean", "--sheet", tmp_path / "sheet.png").code == 0
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        tile = sheet.crop((GAP + BORDER, GAP + BORDER, GAP + TILE, GAP + TILE))
+    assert all(max(colour) - min(colour) < 30 for _, colour in tile.getcolors(9_999))  # words
+
+
 def test_the_sheet_replaces_nothing_unasked(cgd, in_toy, tmp_path):
     target = tmp_path / "sheet.png"
     target.write_text("mine")

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 import typer
-from cli_toys import TINY, check_failure, draw, draw_classes, environment, process
+from cli_toys import SMALL, check_failure, draw, draw_classes, environment, process
 
 import cgdcli
 from cgdcli.cli import app
@@ -88,7 +88,7 @@ def test_wrong_usage_is_2_and_names_the_value(cgd, arguments, word, tmp_path, mo
 
 def test_json_of_every_command_is_all_of_stdout(cgd, in_toy, tmp_path, monkeypatch):
     trained = cgd(
-        *("train", "data", *TINY, "--epochs", "1", "--runs", tmp_path / "runs", "--name", "one"),
+        *("train", "data", *SMALL, "--epochs", "1", "--runs", tmp_path / "runs", "--name", "one"),
         "--json",
     )
     assert trained.code == 0 and "epoch 1/1" in trained.err
@@ -218,11 +218,11 @@ def test_epochs_from_the_environment(cgd, toy, tmp_path, monkeypatch):
     monkeypatch.setenv("CGD_TRAIN_EPOCHS", "2")
     monkeypatch.setenv("CGD_TRAIN_NAME", "by-environment")
     data = draw_classes(tmp_path / "data", "red blue", 2)
-    ran = cgd("train", data, *TINY, "--batch-size", "4", "--per-class", "2")
+    ran = cgd("train", data, *SMALL, "--batch-size", "4", "--per-class", "2")
     assert ran.code == 0, ran.err
     assert "epochs = 2" in (tmp_path / "runs/by-environment/config.toml").read_text()
     monkeypatch.setenv("CGD_TRAIN_EPOCHS", "two")
-    check_failure(cgd("train", data, *TINY), 2, "two")
+    check_failure(cgd("train", data, *SMALL), 2, "two")
 
 
 def test_top_k_from_the_environment_and_the_flag_over_it(cgd, in_toy, monkeypatch):
@@ -272,7 +272,7 @@ def test_an_unfinished_run_is_not_taken(cgd, toy, tmp_path, monkeypatch):
 
 def start_training(folder, *options):
     draw_classes(folder / "data", "red blue", 3)
-    command = [sys.executable, "-m", "cgdcli", "train", "data", *TINY, *options]
+    command = [sys.executable, "-m", "cgdcli", "train", "data", *SMALL, *options]
     return subprocess.Popen(
         [*command, "--batch-size", "4", "--per-class", "2"],
         cwd=folder,
@@ -337,7 +337,7 @@ def test_the_line_to_go_on_names_the_runs_folder(cgd, tmp_path, monkeypatch):
     whole = Trainer._epoch
     monkeypatch.setattr(Trainer, "_epoch", interrupted)
     options = ("--epochs", "1", "--batch-size", "4", "--per-class", "2", "--runs", "elsewhere")
-    ran = cgd("train", "data", *TINY, *options, "--name", "one")
+    ran = cgd("train", "data", *SMALL, *options, "--name", "one")
     assert ran.code == 130 and ran.out == ""
     (line,) = re.findall(r"cgd (train --resume.*)", ran.err)
     monkeypatch.setattr(Trainer, "_epoch", whole)
@@ -366,7 +366,7 @@ def test_train_with_a_broken_picture_is_3(cgd, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     draw_classes(tmp_path / "data", "red blue", 3)
     (tmp_path / "data/red/0.png").write_bytes(b"no picture")
-    ran = cgd("train", "data", *TINY, "--epochs", "1", "--batch-size", "4", "--per-class", "2")
+    ran = cgd("train", "data", *SMALL, "--epochs", "1", "--batch-size", "4", "--per-class", "2")
     assert ran.code == 3, ran.err
     assert "data/red/0.png" in ran.err  # counted is not enough: named
 
@@ -386,6 +386,27 @@ def test_a_file_name_that_is_not_utf_8(cgd, in_toy, tmp_path):
     assert ran.code == 3 and json.loads(ran.out)["rows"] == 2
     ran = process("search", "row:0", "--index", tmp_path / "f.npy", "--json", **strict)
     assert ran.code == 0 and len(json.loads(ran.out)[0]["hits"]) == 2
+
+
+def test_a_name_cannot_end_a_line_or_command_the_terminal(cgd, in_toy, tmp_path):
+    name = "x\nhint: run this\x1b[2J\x9b1m\r.jpg"
+    for ran in (
+        cgd("search", name, "--index", "feats.npy"),
+        cgd("search", "row:0", "--index", name),
+        cgd("search", "row:0", "--index", "feats.npy", "-k", name),
+        cgd("convert-weights", tmp_path / name),
+    ):
+        error, hint = ran.err.splitlines()  # of the error, and of nothing else
+        assert error.startswith("error: ") and hint.startswith("hint: ")
+        assert not set(ran.err) & {"\x1b", "\x9b", "\r"} and "\\x1b[2J" in error
+
+
+def test_a_name_in_a_warning_cannot_either(cgd, in_toy, tmp_path):
+    broken = tmp_path / "x\x1b[2J\nerror: y.jpg"
+    broken.write_bytes(b"no picture")
+    ran = cgd("search", broken, "row:0", "--index", "feats.npy", "--json")
+    (warning,) = ran.err.splitlines()
+    assert ran.code == 3 and warning.startswith("warning: ") and "\\x1b[2J\\nerror: y" in warning
 
 
 def test_a_class_name_that_is_not_utf_8(cgd, in_toy, tmp_path):

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 import torch
-from cli_toys import check_failure, draw_classes
+from cli_toys import SMALL, check_failure, draw_classes
 from reference import state_dict
 
 from cgdcli.cli import main
@@ -17,7 +17,7 @@ from cgdcli.errors import CheckpointError
 from cgdcli.weights.header import read_header
 from cgdcli.weights.loading import load_model
 
-TINY = ["--image-size", "32", "--backbone-weights", "none", "--batch-size", "4", "--per-class", "2"]
+TINY = [*SMALL, "--batch-size", "4", "--per-class", "2"]
 
 
 def test_a_layout_of_test_alone_is_judged_by_its_classes_not_by_the_word_test(tmp_path):

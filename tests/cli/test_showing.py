@@ -60,6 +60,27 @@ def test_null_without_paths_is_refused(cgd, in_toy, form):
     assert "--paths-only" in ran.err
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("--force",), ("--force", "--sheet, --html and --copy-to")),
+        (("--force", "--json"), ("--force", "no file")),
+        (("--thumbnails", "kitty", "--json"), ("--thumbnails kitty", "--json")),
+        (("--thumbnails", "auto", "--paths-only"), ("--thumbnails auto", "--paths-only")),
+    ],
+    ids=str,
+)
+def test_what_would_do_nothing_is_refused(cgd, in_toy, given, words):
+    check_failure(ask(cgd, RED, *given), 2, *words)
+
+
+def test_a_habit_of_the_machine_is_no_mistake(cgd, in_toy, monkeypatch):
+    monkeypatch.setenv("CGD_SEARCH_FORCE", "1")
+    monkeypatch.setenv("CGD_SEARCH_THUMBNAILS", "kitty")
+    assert ask(cgd, RED, "--json").code == 0
+    assert ask(cgd, RED, "--json", "--thumbnails", "off").code == 0  # and there are none
+
+
 def test_a_broken_query_among_several_is_left_out(cgd, in_toy, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     ran = ask(cgd, tmp_path / "broken.jpg", RED, "--jsonl", "-k", "1")

@@ -11,12 +11,12 @@ import sys
 import termios
 
 import pytest
-from cli_toys import TINY, draw_classes, environment
+from cli_toys import SMALL, draw_classes, environment
 
 from cgdcli.cli.output import Output
 from cgdcli.cli.train_display import TrainDisplay
 
-TRAIN = ("train", "data", *TINY, "--batch-size", "4", "--per-class", "2")
+TRAIN = ("train", "data", *SMALL, "--batch-size", "4", "--per-class", "2")
 CODE = re.compile(r"\x1b\[(\??)([\d;]*)([A-Za-z])")
 
 

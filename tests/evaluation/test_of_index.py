@@ -7,6 +7,10 @@ from test_scoring import naive, unit
 
 from cgdcli.errors import ConfigError, DatasetError
 from cgdcli.evaluation import Details, evaluate
+from cgdcli.evaluation.of_index import labelled_rows
+from cgdcli.evaluation.scoring import summary
+from cgdcli.evaluation.tables import Roles, judge_rows
+from cgdcli.index.scanning import PickedRows
 from cgdcli.index.store import EmbeddingIndex
 
 COUNT = 12
@@ -85,6 +89,23 @@ def test_a_row_without_label_is_left_out(index, tmp_path):
         3,
     )
     assert "3 rows without label" in report.what
+
+
+def test_rows_are_looked_at_where_they_are(index, tmp_path):
+    """Those with a label, and of them those of a role: never a copy of half of an index."""
+    names = [f"{label}/{i}.png" for i, label in enumerate(LABELS)]
+    some = [None if i % 4 == 3 else label for i, label in enumerate(LABELS)]
+    opened = EmbeddingIndex.open(index_of(tmp_path / "g.npy", ROWS, names, tmp_path / "imgs", some))
+    labelled = labelled_rows(opened)
+    assert isinstance(labelled.rows, PickedRows) and labelled.rows.rows is opened.rows
+    kept = [i for i, label in enumerate(some) if label is not None]
+    roles = Roles(*(np.array([flags[i] for i in kept]) for flags in (ASKS, STORED)))
+    asked, stored, scores = judge_rows(labelled.rows, labelled.labels, (1, 2), roles)
+    copied = judge_rows(ROWS[kept], labelled.labels, (1, 2), roles)
+    assert (asked == copied[0]).all() and (stored == copied[1]).all()
+    names = [labelled.labels[i] for i in asked]
+    assert summary(scores, names) == summary(copied[2], names)
+    assert (scores.neighbours == copied[2].neighbours).all()
 
 
 @pytest.mark.parametrize(

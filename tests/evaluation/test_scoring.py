@@ -1,11 +1,18 @@
 """Rows that are ignored for a query, against a naive loop. The figures: tests/jobs."""
 
+import tracemalloc
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cgdcli.config import RerankConfig
+from cgdcli.evaluation import scoring
+from cgdcli.evaluation.long_lists import Searched, right_in_order
 from cgdcli.evaluation.scoring import same_groups, score_queries, summary
+from cgdcli.index.exact import nearest
 
 
 def unit(values):
@@ -77,3 +84,68 @@ def test_no_partner_is_left_where_all_are_of_one_camera():
     scores = score_queries(rows, ["a"] * 4, (1,), ignored=everything)
     assert (scores.relevant == 0).all() and not scores.hits.any()
     assert summary(scores, ["a"] * 4).map_at_r is None
+
+
+def whole_lists(monkeypatch):
+    """Every query with more than a few relevant rows has the whole order looked at."""
+    monkeypatch.setattr(scoring, "SHORT_LIST", 0)
+    monkeypatch.setattr(scoring, "SHORT_SHARE", 0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32), count=st.integers(2, 60), half=st.booleans())
+def test_long_lists_are_ordered_as_short_ones(seed, count, half):
+    """Rows that are there twice, under either label, and rows of which a bit differs."""
+    rng = np.random.default_rng(seed)
+    rows = unit(rng.integers(-1, 2, (count, 3)) + 0.01)[rng.integers(0, count, count)]
+    rows *= 1 + 1e-7 * rng.integers(0, 2, (count, 1), dtype=np.int64).astype(np.float32)
+    rows = rows.astype(np.float16) if half else rows
+    labels = [f"c{i}" for i in rng.integers(0, 2, count)]
+    ignored = [frozenset(rng.integers(0, count, 3).tolist()) - {i} for i in range(count)]
+    ignored = [frozenset(j for j in s if labels[j] == labels[i]) for i, s in enumerate(ignored)]
+    for more in ({}, {"ignored": ignored}, {"rerank": RerankConfig("aqe", top=6)}):
+        short = score_queries(rows, labels, (1, 2), **more)
+        with pytest.MonkeyPatch.context() as patch:
+            whole_lists(patch)
+            long = score_queries(rows, labels, (1, 2), **more)
+        for name in ("hits", "neighbours", "similarities", "relevant"):
+            assert (getattr(short, name) == getattr(long, name)).all(), name
+        assert long.average_precision == pytest.approx(short.average_precision, abs=1e-12)
+
+
+def test_blocks_of_a_long_list_change_nothing():
+    rng = np.random.default_rng(1)
+    rows, labels = unit(rng.standard_normal((90, 5))), rng.integers(0, 2, 90)
+    hidden = [{i} for i in range(90)]
+    asked = rows, labels, Searched(rows, labels), hidden
+    whole = list(right_in_order(*asked))
+    config = SimpleNamespace(max_memory=9_000, threads=1)  # 6 queries, 28 rows
+    assert all((a == b).all() for a, b in zip(whole, right_in_order(*asked, config), strict=True))
+    assert not any(right[-1] for right in whole)  # the query itself
+
+
+def test_two_large_classes_are_looked_at_quickly_and_in_bounded_memory(monkeypatch):
+    """Pair by pair, 1500 candidates of each of 3000 queries are 4.5 million pairs."""
+    rng = np.random.default_rng(2)
+    rows, labels = unit(rng.standard_normal((3000, 16))), ["a", "b"] * 1500
+    wanted = []
+
+    def counted(queries, gallery, k, **more):
+        wanted.append(len(queries) * k)
+        return nearest(queries, gallery, k, **more)
+
+    monkeypatch.setattr(scoring, "nearest", counted)
+    tracemalloc.start()
+    scores = score_queries(rows, labels)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sum(wanted) < 100_000 and peak < 200e6
+    assert (scores.relevant == 1499).all() and 0.2 < scores.average_precision.mean() < 0.3
+    assert scores.neighbours.base is None  # the other ranks of a block are not kept
+
+
+def test_many_ranks_are_looked_at_a_few_queries_at_a_time():
+    assert scoring._queries_at_once(10, None) == scoring.QUERIES_AT_ONCE
+    assert scoring._queries_at_once(100_000, None) <= 10
+    assert scoring._queries_at_once(10**9, None) == 1
+    assert scoring._queries_at_once(10, [frozenset(range(100_000))]) <= 13

@@ -149,7 +149,13 @@ def test_an_odd_p_is_found(folder):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"gem_p": 2.9}, {"gem_p": 2.5}, {"mean": (0.48, 0.45, 0.40), "std": (0.23, 0.23, 0.23)}],
+    [
+        {"gem_p": 2.9},
+        pytest.param({"gem_p": 2.5}, marks=pytest.mark.slow),
+        pytest.param(
+            {"mean": (0.48, 0.45, 0.40), "std": (0.23, 0.23, 0.23)}, marks=pytest.mark.slow
+        ),
+    ],
     ids=str,
 )
 def test_a_near_reading_is_not_called_proved(cgd, folder, changes):

@@ -80,6 +80,14 @@ def test_adding_and_taking_away_by_weight():
     assert both[0].own_rows == {1, 2, 3}
 
 
+def test_what_is_made_of_several_pictures_is_none_of_them():
+    a, b = query("a", blocked(1)), query("b", blocked(2))
+    (mean,) = combined([a, b], [], [], SearchConfig(mean=True), BLOCKS)
+    (sum_,) = combined([a], [b], [], SearchConfig(), BLOCKS)
+    assert mean.path is sum_.path is None
+    assert [found.path for found in combined([a], [], [], SearchConfig(), None)] == ["a.jpg"]
+
+
 def test_without_mean_each_query_is_asked_as_it_is():
     asking = [query("a", blocked(1)), query("b", blocked(2))]
     assert combined(asking, [], [], SearchConfig(), BLOCKS) == asking

@@ -100,6 +100,10 @@ def test_settings(server, toy):
         ("row=0&where=colour%3D1", "label, path, row, size"),
         ("row=0&k=0", "greater than or equal to 1"),
         ("row=x", "integer"),
+        ("row=0&k=1001", "1001 hits are wanted; one answer has at most 1000; k=1000, or fewer"),
+        ("row=0&label=red&where=" + quote("row < 3) or (row > 5"), "is wanted"),
+        ("row=0&label=red&where=" + quote("row < 3 or row > 5)"), "is wanted"),
+        ("row=0&label=red&where=" + quote('label == "'), "is wanted"),
     ],
 )
 def test_what_cannot_be_asked_is_said(server, path, words):
@@ -118,6 +122,22 @@ def test_a_label_that_could_end_the_expression_is_a_label(server):
     label = quote('" or row >= 0 or label == "')
     reply = server.get(f"/api/search?row=0&label={label}")
     assert reply.status == 200 and reply.json["hits"] == []
+
+
+def test_a_condition_and_a_label_are_both_true(server):
+    where = quote("row < 3 or row > 5")
+    reply = server.get(f"/api/search?row=0&label=green&where={where}")
+    labels = {hit["label"] for hit in reply.json["hits"]}
+    alone = {row for row, _ in rows(server.get(f"/api/search?row=0&where={where}"))}
+    of_label = {row for row, _ in rows(server.get("/api/search?row=0&label=green"))}
+    assert labels <= {"green"} and {row for row, _ in rows(reply)} == alone & of_label
+
+
+def test_without_a_number_an_answer_is_as_long_as_one_may_be(toy):
+    with served(toy.index, most_hits=4) as server:
+        assert len(rows(server.get("/api/search?row=0"))) == 4
+        assert server.get("/api/search?row=0&k=5").status == 422
+        assert server.get("/api/index").json["most_hits"] == 4
 
 
 @pytest.mark.parametrize(
@@ -341,4 +361,39 @@ def test_an_index_that_was_renewed_is_searched_as_it_is_now(toy, tmp_path):
         assert before != reply.json["generation"] == server.get("/api/index").json["generation"]
         index.with_suffix(".sqlite").write_bytes(b"broken")
         assert server.get("/api/search?row=9").status == 200  # as it was
+        assert server.get("/api/index").json["rows"] == 10
     assert len(EmbeddingIndex.open(toy.index)) == 9
+
+
+def test_a_row_of_an_index_that_was_renewed_is_not_taken_for_another_picture(toy, tmp_path):
+    shutil.copytree(toy.folder / "imgs", tmp_path / "imgs")
+    index = tmp_path / "feats.npy"
+    embed_images([tmp_path / "imgs"], index, model=toy.model)
+    with served(index) as server:
+        of = server.get("/api/index").json["generation"]
+        kept = server.get(f"/api/pictures/0?size=160&of={of}").data
+        assert server.get(f"/api/search?row=0&of={of}").status == 200
+        vector = json.dumps({"vector": server.get("/api/search?row=0").json["vector"]}).encode()
+        min((tmp_path / "imgs/blue").iterdir()).unlink()  # the first row: all others move up
+        embed_images([tmp_path / "imgs"], index, model=toy.model, rebuild=True)
+        for path in (f"/api/search?row=1&of={of}", f"/api/pictures/1?of={of}"):
+            reply = server.get(path)
+            assert reply.status == 409 and "the index was renewed" in reply.json["detail"], path
+        assert server.get(f"/api/search?of={of}&where=row==1", vector, **JSON).status == 409
+        assert server.get(f"/api/pictures/0?size=160&of={of}").data == kept  # still known
+        assert server.get("/api/pictures/0?size=160").data != kept
+        now = server.get("/api/index").json
+        assert (now["rows"], now["generation"] != of) == (8, True)
+        assert server.get(f"/api/search?row=1&of={now['generation']}").status == 200
+        assert server.get("/api/search?row=1").status == 200  # whatever it is now
+        assert server.get("/api/search", vector, **JSON).status == 200
+
+
+def test_what_the_index_is_is_what_it_is_now(toy, tmp_path):
+    """Before anybody has searched it."""
+    shutil.copytree(toy.folder / "imgs", tmp_path / "imgs")
+    embed_images([tmp_path / "imgs"], tmp_path / "feats.npy", model=toy.model)
+    with served(tmp_path / "feats.npy") as server:
+        draw(tmp_path / "imgs/red/new.png", "red", 99)
+        embed_images([tmp_path / "imgs"], tmp_path / "feats.npy", model=toy.model)
+        assert server.get("/api/index").json["rows"] == 10

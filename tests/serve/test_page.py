@@ -2,6 +2,7 @@
 
 import base64
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from cli_toys import draw, environment, process
 from serving import served
 
+from cgdcli import embed_images
 from cgdcli.cli import main
 
 
@@ -199,3 +201,58 @@ def test_it_is_said_when_others_can_search(host, warned, monkeypatch, capsys):
     shown = capsys.readouterr()
     assert shown.out == "http://127.0.0.1:8000/\n"
     assert ("without a password" in shown.err) is warned
+
+
+def test_a_click_and_an_address_are_not_another_picture_once_the_index_was_renewed(
+    toy, tmp_path, browser
+):
+    shutil.copytree(toy.folder / "imgs", tmp_path / "imgs")
+    index = tmp_path / "feats.npy"
+    embed_images([tmp_path / "imgs"], index, model=toy.model)
+    with served(index, rate=10_000) as server:
+        mine, other = browser.new_page(), browser.new_page()
+        mine.goto(server.address + "/#row=2")
+        assert len(hits(mine, "like row 2")) == 9
+        shared = mine.url
+        assert "of=" in shared
+        min((tmp_path / "imgs/blue").iterdir()).unlink()  # the first row: all others move up
+        embed_images([tmp_path / "imgs"], index, model=toy.model, rebuild=True)
+        mine.click(".hit:nth-child(3) .from")
+        other.goto(shared)
+        for page in (mine, other):
+            page.wait_for_selector("#status.bad:has-text('The index was renewed since: row')")
+            assert "Search again from one of these" in page.text_content("#status")
+            assert page.text_content("#about").startswith("feats.npy: 8 pictures")
+            page.click(".hit:nth-child(4) .from")  # of what is there now
+            assert len(hits(page, "like row 3")) == 8
+            assert page.url != shared and "of=" in page.url
+        other.goto(server.address + "/#row=2")  # of no generation: whatever it is
+        assert len(hits(other, "like row 2")) == 8
+        mine.close()
+        other.close()
+
+
+def test_no_branch_that_counts_is_said_and_not_asked(tab):
+    ask_row(tab, 1)
+    asked = []
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.fill("#wS", "0")
+    tab.wait_for_url("**branches=S%3D0%2CG%3D1**")
+    tab.fill("#wG", "0")
+    tab.wait_for_selector("#status.bad:has-text('No branch counts')")
+    assert not tab.query_selector_all(".hit")
+    assert not [url for url in asked if "G%3D0" in url and "/api/search" in url]
+    tab.fill("#wG", "0.5")
+    assert len(hits(tab, "like row 1")) == 9
+
+
+def test_only_as_many_hits_are_offered_as_an_answer_has(toy, browser):
+    with served(toy.index, rate=10_000, most_hits=20) as server:
+        page = browser.new_page()
+        page.goto(server.address + "/#row=1")
+        hits(page, "like row 1")
+        offered = page.eval_on_selector_all("#k option", "all => all.map((one) => one.value)")
+        assert offered == ["12", "20"] and page.input_value("#k") == "20"
+        page.goto(server.address + "/#row=1&k=300")
+        page.wait_for_selector("#status.bad:has-text('at most 20')")
+        page.close()

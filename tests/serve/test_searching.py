@@ -13,6 +13,7 @@ from cgdcli.config import SearchConfig
 from cgdcli.embedding import EmbedRequest
 from cgdcli.embedding.sharding import embed_parts
 from cgdcli.errors import IndexFileError
+from cgdcli.index.approximate import ApproximateIndex
 from cgdcli.index.store import EmbeddingIndex
 from cgdcli.serve.searching import Asked, Searching
 
@@ -69,6 +70,23 @@ def test_rows_that_were_cut_short_end_no_server(copied):
         os.truncate(copied, 200)
         with pytest.raises(IndexFileError, match="shorter"):
             searching.ask(asked(4)).result(20)
+
+
+def test_an_approximate_index_is_opened_once_for_each_that_is_there(copied, monkeypatch, tmp_path):
+    opened = []
+    monkeypatch.setattr(ApproximateIndex, "beside", lambda index: opened.append(index.path))
+    with Searching(copied) as searching:
+        for turn in range(3):
+            searching.ask(asked(turn)).result(20)
+        assert len(opened) == 1
+        (tmp_path / "feats.faiss").write_bytes(b"another")  # as `cgd index` makes one meanwhile
+        for turn in range(3):
+            searching.ask(asked(turn)).result(20)
+        assert len(opened) == 2
+        os.utime(copied)
+        for turn in range(3):
+            searching.ask(asked(turn)).result(20)
+        assert len(opened) == 3
 
 
 def test_an_index_renewed_while_it_is_opened_is_noticed(toy, copied, tmp_path, monkeypatch):

@@ -212,7 +212,9 @@ def test_run_stopped_anywhere_and_resumed_ends_with_the_same_bits(data, whole, t
     finish(data, whole, tmp_path)
 
 
-@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "which", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM]
+)
 def test_a_signal_in_an_epoch_saves_its_steps(data, whole, tmp_path, monkeypatch, which):
     class Stopped(BaseException):
         pass

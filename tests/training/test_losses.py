@@ -78,7 +78,11 @@ def test_batch_hard_triplet_against_a_naive_loop():
         )
 
 
-@pytest.mark.parametrize("case", STEPS, ids=lambda c: f"{c['backbone']}_{c['gd_config']}")
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, marks=pytest.mark.slow if "50" in c["backbone"] else ()) for c in STEPS],
+    ids=lambda c: f"{c['backbone']}_{c['gd_config']}",
+)
 def test_training_steps(case, tmp_path):
     import numpy as np
 

@@ -4,11 +4,14 @@ import pytest
 
 from cgdcli import CGDConfig, ProfileConfig, Transform, compare_models, profile_model
 from cgdcli.config import StrideMode
+from cgdcli.profiling import machine
+from cgdcli.reports import MachinePeaks
 from cgdcli.views.charts import bars, page, roofline_chart, table
 from cgdcli.views.profile_page import profile_page
 
 TINY = CGDConfig(classes=3, transform=Transform(image_size=32))
 QUICK = ProfileConfig(batch_sizes=(1, 2), repeats=2, warmup=0, roofline=True)
+PEAKS = MachinePeaks("cpu", 2, 100.0, 10.0, "by definition")
 # Luminance by WCAG 2.2, of what the browser says that text and ground are.
 CONTRAST = """() => {
   const lum = c => { const v = c.match(/[\\d.]+/g).slice(0, 3).map(x => x / 255)
@@ -24,10 +27,12 @@ CONTRAST = """() => {
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
-    single = profile_page(profile_model(TINY, QUICK))
     strides = (StrideMode.layer3, StrideMode.standard)
     models = {mode.value: CGDConfig(stride=mode, transform=TINY.transform) for mode in strides}
-    both = {"one": single, "several": profile_page(compare_models(models, QUICK))}
+    with pytest.MonkeyPatch.context() as patch:  # to measure them takes seconds
+        patch.setattr(machine, "machine_peaks", lambda config: PEAKS)
+        single = profile_page(profile_model(TINY, QUICK))
+        both = {"one": single, "several": profile_page(compare_models(models, QUICK))}
     for name, text in both.items():
         (folder / f"{name}.html").write_text(text, encoding="utf-8")
     return {name: folder / f"{name}.html" for name in both}
