@@ -60,7 +60,8 @@ class ScanConfig:
             rows (pages that the system takes back when it wants them), the queries and the answer.
             Beyond the default nothing becomes faster.
         threads: that compare rows with queries, be it one by one, in a matrix product or in
-            an approximate index; one thread more reads ahead. 0 for as many as there are cores for this process.
+            an approximate index; one thread more reads ahead. 0 for as many as there are cores
+            for this process.
     """
 
     max_memory: int = 128 * MEBIBYTE

@@ -56,7 +56,9 @@ def test_another_setting_in_a_file_is_refused_too(cgd, stopped):
 
 
 def test_what_cannot_be_changed_is_wrong_usage(cgd, stopped):
-    check_failure(cgd(*GO_ON, "--backbone", "resnet34"), 2, "--backbone", "shufflenet_v2_x0_5 -> resnet34")
+    check_failure(
+        cgd(*GO_ON, "--backbone", "resnet34"), 2, "--backbone", "shufflenet_v2_x0_5 -> resnet34"
+    )
 
 
 def test_force_alone_replaces_no_run(cgd, stopped):
