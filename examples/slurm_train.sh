@@ -4,7 +4,7 @@
 #     sbatch --nodes 2 --gpus-per-node 4 examples/slurm_train.sh DATA RUN [OPTIONS OF cgd train]
 #
 # DATA and ./runs lie where every machine sees them. A job that is preempted or reaches its time
-# limit is queued again and goes on from its last epoch, on as many machines as it then gets;
+# limit is queued again and goes on from its last step, on as many machines as it then gets;
 # options belong to a run's beginning and are left out when it goes on.
 #SBATCH --job-name cgd-train
 #SBATCH --ntasks-per-node 1
@@ -48,6 +48,6 @@ srun torchrun \
 step=$!
 
 # Two minutes before the time limit Slurm says so to this script alone, which stops the step and
-# asks to be queued again. What a run has is written after every epoch.
+# asks to be queued again. A run that is told to stop is saved after the step that it is at.
 trap 'kill -TERM $step; wait $step; scontrol requeue "$SLURM_JOB_ID"; exit 143' USR1
 wait $step

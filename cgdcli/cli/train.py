@@ -81,7 +81,7 @@ def train(
 
     `best` is chosen on val, else on classes held out of train, never on test, which is judged once
     at the end. A setting comes from its option, else $CGD_TRAIN_<OPTION>, else --config, else the
-    recipe.
+    recipe. Ctrl-C and SIGTERM wait for the step under way and save it; a second one does not.
 
     \b
     cgd train data/ --minutes 30
