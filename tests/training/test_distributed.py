@@ -185,6 +185,7 @@ def to_the_end(data, config, runs, name, resume=False):
 
 def to_the_end_and_half_way(data, config, runs):
     """Two runs: a whole one, and one of which a signal ends the last process in an epoch."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background ignores it
     found = to_the_end(data, config, runs, "whole")
     with joined() as processes:
         trainer = Trainer(data, config, runs=runs, name="half", resume=False, processes=processes)

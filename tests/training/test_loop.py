@@ -268,8 +268,29 @@ def test_a_second_signal_is_not_waited_with(data, tmp_path, monkeypatch):
         raise AssertionError("still here")
 
     monkeypatch.setattr(Learner, "step", impatient)
-    with pytest.raises(KeyboardInterrupt):
-        train(data, CONFIG, runs=tmp_path, name="broken")
+    # A shell that starts the suite in the background leaves Ctrl-C ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(data, CONFIG, runs=tmp_path, name="broken")
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_an_ignored_signal_stays_ignored(data, tmp_path, monkeypatch):
+    """As of a run that was started with nohup, or in the background."""
+    step = Learner.step
+
+    def interrupted(*arguments):
+        signal.raise_signal(signal.SIGINT)
+        return step(*arguments)
+
+    monkeypatch.setattr(Learner, "step", interrupted)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert train(data, replace(CONFIG, epochs=1), runs=tmp_path, name="one").epochs == 1
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_long_epoch_is_saved_in_between(data, whole, tmp_path, monkeypatch):
