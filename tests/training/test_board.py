@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -43,7 +44,10 @@ def test_a_run_and_its_resume_show_what_metrics_say(tmp_path):
     reports.close()
     (first,) = (tmp_path / "one").glob("events.out.tfevents.*")
     os.truncate(first, first.stat().st_size - 20)  # what a crash of the machine may take
-    first.rename(first.with_name(first.name + ".0"))  # this process writes under the same name
+    # TensorBoard reads files by the second in their names, and no run is stopped and taken up by
+    # one process within a second but here.
+    begin, second, rest = re.fullmatch(r"(.*tfevents\.)(\d+)(\..*)", first.name).groups()
+    first.rename(first.with_name(f"{begin}{int(second) - 1}{rest}"))
     run = train(runs=tmp_path, name="one", resume=True).run
     with (run / "metrics.csv").open() as handle:
         rows = list(csv.DictReader(handle))
