@@ -11,6 +11,7 @@ from cgdcli import CGD, CGDConfig, ProfileConfig, Transform, profile_model
 from cgdcli.reports import MachinePeaks
 
 QUICK = ("--repeats", "1", "--json")
+PEAKS = MachinePeaks("cpu", 2, 100.0, 10.0, "by definition")  # to measure them takes seconds
 REFERENCE = ("--backbone", "resnet50", "--embedding-dim", "1536", "--classes", "98")
 
 
@@ -79,8 +80,7 @@ def test_batch_sizes_side_by_side(cgd, in_toy):
 
 
 def test_compare(cgd, monkeypatch):
-    peaks = MachinePeaks("cpu", 2, 100.0, 10.0, "by definition")  # to measure them takes seconds
-    monkeypatch.setattr("cgdcli.profiling.machine.machine_peaks", lambda config: peaks)
+    monkeypatch.setattr("cgdcli.profiling.machine.machine_peaks", lambda config: PEAKS)
     arguments = ("profile", "--image-size", "32", "--compare", "layer3,standard,layer4:SMG")
     report = json.loads(cgd(*arguments, *QUICK).out)
     profiles = report["profiles"]
@@ -185,7 +185,8 @@ def test_a_checkpoint_beside_a_description(cgd, in_toy):
     check_failure(ran, 2, "--embedding-dim", in_toy.model)
 
 
-def test_a_live_model_is_left_as_it_was(tmp_path):
+def test_a_live_model_is_left_as_it_was(tmp_path, monkeypatch):
+    monkeypatch.setattr("cgdcli.profiling.machine.machine_peaks", lambda config: PEAKS)
     model = CGD(CGDConfig(classes=5, transform=Transform(image_size=32))).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     modules = [name for name, _ in model.named_modules()]
