@@ -1,4 +1,5 @@
 import atexit
+import contextlib
 import fcntl
 import logging
 import os
@@ -16,6 +17,14 @@ import pytest
 _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 os.environ.setdefault("OMP_NUM_THREADS", str(max(1, 2 // _WORKERS)))
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+# absl, which other packages log by, closes the stream that it was imported with when logging is set
+# up anew, as pymilvus does; and that may be pytest's, after which every test of the process fails.
+with contextlib.suppress(ImportError):
+    import absl.logging
+
+    absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 
 def _in_memory():
