@@ -51,7 +51,9 @@ def writer_lock(target: Path, called: str = "") -> Iterator[None]:
     finally:
         ended.set()
         beating.join()
-        lock.unlink(missing_ok=True)
+        # After a long sleep (a frozen machine) it may be another's, who took us for gone.
+        if _owner(os.pread(descriptor, 4096, 0)).get("host", _HOST) == _HOST:
+            lock.unlink(missing_ok=True)
         os.close(descriptor)
 
 

@@ -41,6 +41,12 @@ def test_another_host_that_was_long_silent_is_taken_over(foreign):
     assert list(foreign.parent.iterdir()) == []
 
 
+def test_a_lock_that_another_host_took_over_meanwhile_stays_its_own(tmp_path):
+    with writer_lock(tmp_path / "x"):  # and was frozen for so long that it was taken for gone
+        lock_of(tmp_path / "x").write_text(json.dumps({"host": "another-host", "pid": 77}))
+    assert writer_of(tmp_path / "x") == "pid 77 on another-host"
+
+
 def test_asking_does_not_count_as_a_sign_of_life(foreign):
     silent_for(foreign, locks.SILENT - 30)
     before = lock_of(foreign).stat().st_mtime

@@ -43,7 +43,7 @@ class Steps:
 
         Raises:
             TrainingError: a loss or the weights are no longer finite, no picture can be read, or
-                the run was told to stop by a signal that nothing else makes of.
+                another process was told to stop.
         """
         partial = self.progress.partial = self.progress.partial or PartialEpoch()
         with signals_held_back() as leaving:
@@ -122,7 +122,7 @@ class Steps:
     def _say_what_is_saved(self, epoch: int, partial: PartialEpoch) -> None:
         if self.processes.first:
             done = f"step {partial.steps} of {self.count} of epoch {epoch}"
-            logger.warning("stopped and saved after %s", done)
+            logger.warning("saved after %s", done)
 
     def _left(self, epoch: int, partial: PartialEpoch) -> float | None:
         """Expected seconds to the end by this epoch's pace; None while it is too early to say."""
