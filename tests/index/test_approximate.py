@@ -242,6 +242,15 @@ def test_a_recall_that_cannot_be_reached_is_said(tmp_path, monkeypatch, caplog):
     assert facts.recall == report.recall
 
 
+def test_a_noisy_clock_chooses_nothing_that_is_more_work(copied, monkeypatch):
+    """By such a one, 400 candidates of 4 000 rows once seemed quicker than 100 of the same cells,
+    and were so many that the index was then thought not to be worth it."""
+    monkeypatch.setattr(approximating.Trial, "_seconds", lambda _, facts: 1 / facts.candidates)
+    index_approximately(copied, ApproximateConfig("rabitq", 0.98), force=True)
+    facts = ApproximateFacts.read(facts_path(copied))
+    assert (facts.nprobe, facts.candidates) == (2, 100)
+
+
 def test_few_rows_want_none(tmp_path):
     path = build(tmp_path / "feats.npy", 50)
     report = index_approximately(path)
