@@ -9,7 +9,6 @@ differs with a row's place in the block.
 """
 
 import contextlib
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -46,9 +45,6 @@ FEW_BLOCK = 32_768
 FEW_QUERIES = 4
 # What one thread reads at a time where few queries are asked: it stays in the core's cache.
 _CACHED_BYTES = 1_048_576
-# PyTorch makes float16 float32 at twice the speed of what NumPy has for it, by threads of its own:
-# on few cores those are enough. To load it for this would take longer than most scans.
-_FEW_CORES = 4
 # What a candidate takes while it is scored again and put among the kept ones.
 _CANDIDATE_BYTES = 128
 
@@ -60,7 +56,6 @@ class _Plan:
     Attributes:
         values: so many are scored again in float64 at a time, twice.
         candidates: so many are put among the kept ones at a time.
-        by_torch: PyTorch makes float16 float32.
     """
 
     gallery_block: int
@@ -69,7 +64,6 @@ class _Plan:
     values: int
     candidates: int
     few: bool
-    by_torch: bool
 
 
 def nearest(
@@ -159,12 +153,8 @@ def _plan(queries: int, gallery: Rows | PickedRows, config: ScanConfig, few: int
     # A thread begins in 0.1 ms, in which it could have read 2 MB.
     threads = max(1, min(threads, len(gallery) * row_bytes // (2 * _CACHED_BYTES)))
     threads = min(threads, max(1, config.max_memory // 4 // (2 * _CACHED_BYTES)))
-    by_torch = narrow and not config.threads and "torch" in sys.modules
-    if by_torch and queries <= few:
-        by_torch = threads <= _FEW_CORES
-        threads = 1 if by_torch else threads
     values, candidates = (config.max_memory // 8 // taken for taken in (16, _CANDIDATE_BYTES))
-    return _Plan(rows, asked, threads, values, candidates, queries <= few, by_torch)
+    return _Plan(rows, asked, threads, values, candidates, queries <= few)
 
 
 def _with_blocks(plan: _Plan, gallery_block: int | None, query_block: int | None) -> _Plan:
@@ -209,7 +199,7 @@ class _Scan:
 
     def reader(self, most: int) -> RowReader:
         """Of blocks of the gallery."""
-        return RowReader(self.gallery, most, by_torch=self.plan.by_torch)
+        return RowReader(self.gallery, most)
 
     def block(self, first: int) -> NDArray[np.float32]:
         """The queries from `first` on, one block of them."""
@@ -300,7 +290,6 @@ def _cached_rows(scan: _Scan) -> int:
     if len(scan.queries) == 1 and not is_buffered(scan.gallery):
         return scan.plan.gallery_block
     rows = _CACHED_BYTES // (4 * int(scan.gallery.shape[1]))
-    rows *= 2 if scan.plan.by_torch else 1  # cores share it
     return max(1, min(scan.plan.gallery_block, rows))
 
 

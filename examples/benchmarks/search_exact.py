@@ -8,8 +8,7 @@ and the median of the ratios within each turn with the smallest and largest.
 - warm: a process that has read the rows before. One query against reading the same bytes with all
   cores (the fastest of three ways to read); 100 queries against `queries @ rows.T`, in blocks too
   small to hold the whole, without looking at what comes out.
-- float16: the same rows stored as float16 against float32 in the same turn; all of it once more
-  where PyTorch is loaded, which then makes them float32.
+- float16: the same rows stored as float16 against float32 in the same turn.
 - fresh: a new process each time, which opens the file and asks once, against one that reads the
   file with preadv into one buffer; imports are not counted, the largest resident set is.
 """
@@ -103,7 +102,7 @@ def report(title: str, found: dict[str, list[float]], base: str) -> None:
         )
 
 
-def warm(files: dict[str, Path], queries: np.ndarray, repeats: int, said: str = "Warm") -> None:
+def warm(files: dict[str, Path], queries: np.ndarray, repeats: int) -> None:
     """In one process; the first two turns are not counted."""
     rows = {dtype: open_rows(file) for dtype, file in files.items()}
     plain = np.asarray(rows["float32"])
@@ -119,7 +118,7 @@ def warm(files: dict[str, Path], queries: np.ndarray, repeats: int, said: str = 
         "cgd, 100 queries": lambda: nearest(queries, rows["float32"], 10),
         "cgd, 100 queries, float16": lambda: nearest(queries, rows["float16"], 10),
     }
-    for title, ways in ((f"{said}, one query", one), (f"{said}, 100 queries", many)):
+    for title, ways in (("Warm, one query", one), ("Warm, 100 queries", many)):
         found: dict[str, list[float]] = {name: [] for name in ways}
         for turn in range(-2, repeats):
             for name, work in ways.items():
@@ -168,9 +167,6 @@ def main() -> None:
         np.save(Path(folder) / "queries.npy", queries)
         print(f"{given.rows} x {given.dim}, {os.cpu_count()} cores, NumPy {np.__version__}")
         warm(files, queries, given.repeats)
-        import torch  # noqa: F401, PLC0415 - from here on it is there
-
-        warm(files, queries, given.repeats, "Warm, PyTorch loaded")
         cold(files, Path(folder) / "queries.npy", given.repeats)
 
 

@@ -1,12 +1,10 @@
 """Nearest rows against the whole matrix in float64, whatever the blocks."""
 
 import os
-import sys
 import tracemalloc
 
 import numpy as np
 import pytest
-import torch  # noqa: F401 - float16 is made float32 by it, but where threads are given
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -102,27 +100,6 @@ def test_threads_parts_and_a_choice_of_rows_change_nothing(search, threads, shar
         assert ids[ids >= 0].tolist() == [i for _, i in best]
         assert similarities[ids >= 0].tolist() == [-s for s, _ in best]
         assert len(ids) == min(k, len(among))
-
-
-@pytest.mark.parametrize(
-    ("dtype", "threads", "cores", "loaded", "by_torch"),
-    [
-        ("float16", 0, 2, True, True),
-        ("float16", 0, 2, False, False),
-        ("float16", 2, 2, True, False),
-        ("float16", 0, 64, True, False),
-        ("float32", 0, 2, True, False),
-    ],
-)
-def test_who_makes_float16_float32(monkeypatch, dtype, threads, cores, loaded, by_torch):
-    monkeypatch.setattr(exact, "cores", lambda: cores)
-    if not loaded:
-        monkeypatch.delitem(sys.modules, "torch")
-    gallery = np.zeros((500_000, 64), dtype)
-    plan = exact._plan(1, gallery, ScanConfig(threads=threads), exact.FEW_QUERIES)
-    assert plan.by_torch is by_torch
-    assert plan.threads == (1 if by_torch else threads or min(cores, plan.threads))
-    assert ("torch" in sys.modules) is loaded
 
 
 @pytest.fixture
