@@ -49,6 +49,10 @@ def test_what_needs_no_torch_loads_none(modules):
     assert "torch" not in loaded_after(f"import {modules}")
 
 
+def test_a_row_of_an_index_is_searched_without_what_reads_pictures():
+    assert not loaded_after("import cgdcli.retrieval, cgdcli.cli.search") & {"torch", "PIL"}
+
+
 @pytest.mark.parametrize("module", ["cgdcli.images.decoding", "cgdcli.datasets.checking"])
 def test_pictures_load_no_torch(module):
     assert "torch" not in loaded_after(f"import {module}, cgdcli.images.transforms")

@@ -27,7 +27,6 @@ from cgdcli.querying import query_engine
 from cgdcli.remote import shown
 from cgdcli.reports import SkippedImage
 from cgdcli.retrieval.places import display_path
-from cgdcli.streaming import embed_files
 
 _ROW = re.compile(r"row:(\d{1,4000})")  # Python reads no longer numbers
 
@@ -97,6 +96,8 @@ class QueryReader:
         return self._files[name]
 
     def _embed(self, files: dict[str, Path], found: dict[str, Query]) -> list[SkippedImage]:
+        from cgdcli.streaming import embed_files  # Pillow, which no row wants: 16 ms
+
         index, names, skipped = self.index, list(files), []
         if self._engine is None:
             self._engine = query_engine(index, self.model, self.device)
