@@ -2,9 +2,10 @@
 
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 
-from cgdcli.config import ApproximateConfig
+from cgdcli.config import ApproximateConfig, ApproximateKind
 from cgdcli.errors import CGDError, ConfigError
 from cgdcli.files import atomic_files
 from cgdcli.index.approximate import (
@@ -41,7 +42,7 @@ def index_approximately(
     """Make `feats.faiss` beside `feats.npy`, and measure it.
 
     None is made of fewer rows than it is worth, unless a kind is named; one that is there is then
-    removed if it is of other rows, or damaged.
+    left, or with `force` made anew, and removed if it is of other rows, or damaged.
 
     Args:
         force: make it anew also where the one that is there is of these rows.
@@ -61,10 +62,12 @@ def index_approximately(
     if not len(stored):
         raise ConfigError(f"`{stored.path}` has no rows", hint="embed pictures first")
     target, facts_file = faiss_path(stored.path), facts_path(stored.path)
-    kinds = kinds_to_try(config, len(stored), stored.dim)
-    if not kinds:
-        _remove_old(target, facts_file, stored, force=force)
-        return ApproximateReport(stored.path, None, len(stored), fewest_rows=FEWEST_ROWS)
+    if not kinds_to_try(config, len(stored), stored.dim):
+        there = _sound(facts_file, target, stored)
+        if there is None:
+            _remove_old(target, facts_file)
+            return ApproximateReport(stored.path, None, len(stored), fewest_rows=FEWEST_ROWS)
+        config = replace(config, kind=there.kind)
     imported_faiss()
     if isinstance(blob_or_text(str(target)), bytes):
         raise ConfigError(
@@ -93,25 +96,26 @@ def index_approximately(
     )
 
 
-def _remove_old(target: Path, facts_file: Path, index: EmbeddingIndex, *, force: bool) -> None:
+def _remove_old(target: Path, facts_file: Path) -> None:
     """One that no search uses is warned of by each: take it away, where none is made instead."""
-    if not facts_file.exists() or (_is_sound(facts_file, target, index) and not force):
+    if not facts_file.exists():
         return
     with writer_lock(target):
         facts_file.unlink(missing_ok=True)
         target.unlink(missing_ok=True)
     logger.info(
-        "`%s` is removed: it is old, damaged or wanted anew, and so few rows want none",
+        "`%s` is removed: it is old or damaged, and so few rows want none",
         shown(target),
     )
 
 
-def _is_sound(facts_file: Path, target: Path, index: EmbeddingIndex) -> bool:
+def _sound(facts_file: Path, target: Path, index: EmbeddingIndex) -> ApproximateFacts | None:
+    """What is there, if it is undamaged and of these rows."""
     try:
         facts = ApproximateFacts.read(facts_file)
-        return facts.describes(index) and facts.digest == file_digest(target)
+        return facts if facts.describes(index) and facts.digest == file_digest(target) else None
     except (CGDError, OSError):
-        return False
+        return None
 
 
 def _there(
@@ -124,8 +128,7 @@ def _there(
         facts = ApproximateFacts.read(facts_file)
     except CGDError:
         return None
-    kind = facts.faiss.rpartition(",")[2].lower()
-    same = facts.describes(index) and config.kind in ("auto", kind)
+    same = facts.describes(index) and config.kind in (ApproximateKind.auto, facts.kind)
     return facts if same and facts.recall >= config.recall else None
 
 

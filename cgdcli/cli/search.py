@@ -133,7 +133,8 @@ def search(
         scan=scan_config(max_memory, threads),
     )
     stored = open_index(index, root)
-    showing.check_size(1 if mean else len(queries), min(top_k, len(stored)))
+    if where is None and min_similarity is None:  # which may leave few of them
+        showing.check_size(1 if mean else len(queries), min(top_k, len(stored)))
     answers = search_each(
         queries,
         stored,

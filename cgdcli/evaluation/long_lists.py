@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgdcli.config import ScanConfig
-from cgdcli.index.scanning import PickedRows, Rows
+from cgdcli.index.scanning import PickedRows, Rows, check_files
 from cgdcli.launch import cores
 
 Float = NDArray[np.float64]
@@ -50,6 +50,9 @@ def right_in_order(
         queries, labels: (Q, D) unit rows, and int (Q,).
         hidden: for each query rows that are not looked at; they come last, as if not right.
         config: memory for scores and blocks of rows; threads that sort.
+
+    Raises:
+        IndexFileError: the rows' file became shorter.
     """
     config = config or ScanConfig()
     count, dim = searched.rows.shape
@@ -57,6 +60,7 @@ def right_in_order(
     block = max(1, config.max_memory // 4 // (16 * dim))
     with ThreadPoolExecutor(config.threads or cores()) as pool:
         for first in range(0, len(queries), at_once):
+            check_files(searched.rows)
             asked_BD = np.asarray(queries[first : first + at_once], np.float32).astype(np.float64)
             falling_BN = _falling(asked_BD, searched.rows, block)
             for place, number in enumerate(range(first, first + len(asked_BD))):

@@ -17,7 +17,7 @@ from cgdcli.errors import ConfigError
 from cgdcli.evaluation.long_lists import Searched, right_in_order
 from cgdcli.index.exact import nearest
 from cgdcli.index.rerank import reranked
-from cgdcli.index.scanning import PickedRows, Rows
+from cgdcli.index.scanning import PickedRows, Rows, check_files
 from cgdcli.reports import RecallReport
 
 logger = logging.getLogger("cgdcli")
@@ -120,6 +120,7 @@ def score_queries(
     parts = []
     at_once = _queries_at_once(max(least, int(short_Q.max(initial=1))), ignored)
     for start in range(0, len(rows), at_once):
+        check_files(rows)
         part = np.arange(start, min(start + at_once, len(rows)))
         hidden = _hidden(own_Q[part].tolist(), ignored and ignored[start : start + len(part)])
         exclude = hidden if any(hidden) else None
@@ -133,6 +134,7 @@ def score_queries(
         average = _average_precision(right, relevant_Q[part])
         long = np.flatnonzero(relevant_Q[part] > right.shape[1])
         if len(long):
+            check_files(rows)  # to search took long
             asked = part[long]
             whole = right_in_order(
                 rows[asked], label_Q[asked], Searched(stored, label_N), [hidden[i] for i in long]

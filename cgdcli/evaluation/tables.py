@@ -13,7 +13,7 @@ from cgdcli.datasets.table import ImageTable
 from cgdcli.engines import Engine, Rows
 from cgdcli.errors import DatasetError
 from cgdcli.evaluation.scoring import QueryScores, same_groups, score_queries, summary
-from cgdcli.index.scanning import PickedRows
+from cgdcli.index.scanning import PickedRows, picked
 from cgdcli.index.scanning import Rows as StoredRows
 from cgdcli.reports import RecallReport, SkippedImage
 from cgdcli.streaming import OnProgress, embed_files, nothing_readable
@@ -129,10 +129,10 @@ def judge_rows(
         )
     row_of = {int(i): row for row, i in enumerate(stored)}
     scores = score_queries(
-        _picked(rows, asked),
+        picked(rows, asked),
         [labels[i] for i in asked.tolist()],
         ranks,
-        gallery=_picked(rows, stored),
+        gallery=picked(rows, stored),
         gallery_labels=[labels[i] for i in stored.tolist()],
         own_rows=[row_of.get(int(i), -1) for i in asked],
         ignored=None if roles.groups is None else _ignored(labels, roles.groups, asked, stored),
@@ -140,13 +140,6 @@ def judge_rows(
     )
     ids = scores.neighbours
     return asked, stored, replace(scores, neighbours=np.where(ids >= 0, stored[ids], -1))
-
-
-def _picked(rows: StoredRows | PickedRows, numbers: NDArray[np.int64]) -> PickedRows:
-    """Some of them, not copied."""
-    if isinstance(rows, PickedRows):
-        return PickedRows(rows.rows, rows.numbers[numbers])
-    return PickedRows(rows, numbers)
 
 
 def evaluate_table(

@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from cgdcli.config import ApproximateKind
 from cgdcli.errors import ConfigError, IndexFileError, MismatchError
+from cgdcli.index.exact import FEW_QUERIES
 from cgdcli.index.rows import sampled_checksum
 from cgdcli.index.scanning import Rows, check_files, check_finite
 from cgdcli.launch import cores
@@ -44,6 +46,9 @@ _FOR_MORE, _FOR_OTHERS = 2, 8
 _HITS_OF_ALL_CELLS = 1_600
 # To gather a row from its place and score it costs what so many cost one after the other.
 _GATHERED = 16
+# Q queries that look at every row together take Q / 4 times less than each by itself, and at most
+# so many times (20 000 to 200 000 rows, two cores: 1.5 to 3 of 5, 4 to 8 of 16, 7 to 14 of 100).
+_TOGETHER = 8
 # So many values are scored again at a time.
 _VALUES_AT_ONCE = 131_072
 _SAMPLED_BYTES = 65_536
@@ -102,16 +107,22 @@ class ApproximateFacts:
         return facts
 
     def check_kinds(self) -> None:
-        """Whether numbers are numbers: a file may say anything.
+        """Whether numbers are numbers, and the kind is one: a file may say anything.
 
         Raises:
-            TypeError: one is not.
+            TypeError, ValueError: one is not.
         """
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             kinds: tuple[type, ...] = (int, float) if field.type in (int, float) else (str,)
             if not isinstance(value, kinds):
                 raise TypeError(f"{field.name} is {value!r}")
+        _ = self.kind
+
+    @property
+    def kind(self) -> ApproximateKind:
+        """How rows are kept short in it."""
+        return ApproximateKind(self.faiss.rpartition(",")[2].lower())
 
     def text(self) -> str:
         """As it is written."""
@@ -145,7 +156,11 @@ def state_of(index: "EmbeddingIndex") -> tuple[int, int, str, str]:
         generation, checksum = index.header.generation, index.header.checksum
     elif isinstance(index.rows, np.ndarray):
         check_files(index.rows)
-        checksum = f"{sampled_checksum(index.rows)} {index.path.stat().st_mtime_ns}"
+        try:
+            written = index.path.stat().st_mtime_ns
+        except OSError:  # moved away since, which its rows outlive
+            return len(index), index.dim, "", ""
+        checksum = f"{sampled_checksum(index.rows)} {written}"
     return len(index), index.dim, generation, checksum
 
 
@@ -261,8 +276,17 @@ class ApproximateIndex:
         cells = min(self.index.nlist // 2, math.ceil(max(wider, share)))
         return max(facts.nprobe, cells), candidates
 
-    def is_worth_it(self, k: int, plain: bool = True) -> bool:
-        """Whether to look at every row takes longer."""
+    def is_worth_it(self, k: int, plain: bool = True, queries: int = 1) -> bool:
+        """Whether to look at every row takes longer.
+
+        Many queries look at every row together: what it was not tuned for then never is worth it.
+        """
+        if queries > FEW_QUERIES:
+            saved = min(_TOGETHER, queries / FEW_QUERIES)
+            if not self.is_tuned_for(k, plain) or self.facts.exact_seconds < (
+                saved * self.facts.seconds
+            ):
+                return False
         return _GATHERED * self.effort(k, plain)[1] < self.facts.rows
 
     def propose(

@@ -249,7 +249,7 @@ class _Scan:
         finite = np.isfinite(scores_QB[0])
         if not finite.all():
             check_finite(self.gallery, np.flatnonzero(~finite) + start)
-            scores_QB[np.isnan(scores_QB)] = -np.inf
+            scores_QB[:, ~finite] = -np.inf
 
 
 def _few_queries(scan: _Scan, best: Best) -> None:

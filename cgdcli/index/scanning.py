@@ -39,6 +39,13 @@ class PickedRows:
         return found
 
 
+def picked(rows: Rows | PickedRows, numbers: NDArray[np.int64]) -> PickedRows:
+    """Some of them, not copied."""
+    if isinstance(rows, PickedRows):
+        return PickedRows(rows.rows, rows.numbers[numbers])
+    return PickedRows(rows, numbers)
+
+
 def parts_of(gallery: Rows | PickedRows) -> Sequence[NDArray[Any]]:
     """The arrays that it is made of."""
     if isinstance(gallery, PickedRows):
@@ -173,4 +180,6 @@ def widen(half: NDArray[np.float16], wide: NDArray[np.float32]) -> None:
     """
     import numkong  # 4 ms, which only float16 costs
 
+    if not half.flags.aligned:  # a header of odd length: no type of NumKong's
+        half = half.copy()
     numkong.astype(half, "float32", out=wide)

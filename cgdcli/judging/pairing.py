@@ -14,6 +14,7 @@ from cgdcli.evaluation.of_index import LabelledRows, judge_labelled, labelled_ro
 from cgdcli.evaluation.scoring import check_ranks
 from cgdcli.evaluation.tables import Roles
 from cgdcli.index.records import Picture
+from cgdcli.index.scanning import picked
 from cgdcli.index.store import EmbeddingIndex, open_index
 from cgdcli.judging.differences import paired_differences
 from cgdcli.remote import shown
@@ -138,7 +139,7 @@ def _those(labelled: LabelledRows, places: Places) -> LabelledRows:
     return LabelledRows(
         labelled.index,
         labelled.numbers[places],
-        labelled.rows[places],
+        picked(labelled.rows, places),
         tuple(labelled.labels[i] for i in places.tolist()),
         Roles(
             None if roles.asks is None else roles.asks[places],

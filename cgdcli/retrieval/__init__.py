@@ -92,7 +92,7 @@ def search_each(
     operands = _operands(reader, [*added, *taken])
     plus_minus = [operands[name] for name in added], [operands[name] for name in taken]
     plain = not (added or taken or config.mean)
-    searched = Searched(stored, config, blocks, among, plain)
+    searched = Searched(stored, config, blocks, among, plain, 1 if config.mean else len(asked))
     size = len(asked) if config.mean or together is None else together
     unread, why = 0, ""
     for first in range(0, len(asked), size):

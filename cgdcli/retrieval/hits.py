@@ -33,6 +33,7 @@ class Searched:
     Attributes:
         among: the rows that count, as the index says them; None: all.
         plain: the queries are rows as they are; not means or sums.
+        queries: so many are asked, of whose sum it is no matter which come together.
         opened: what has the approximate index, where that is not to be opened, and said, here.
     """
 
@@ -41,6 +42,7 @@ class Searched:
     blocks: Blocks | None
     among: NDArray[np.int64] | RowFilter | None
     plain: bool = True
+    queries: int = 1
     opened: Callable[[], ApproximateIndex | None] | None = None
 
     @cached_property
@@ -60,7 +62,7 @@ class Searched:
         if config.exact or self.index.proposed_by is not None or self.among is not None:
             return None
         quick = self.opened() if self.opened else ApproximateIndex.beside(self.index)
-        if quick is None or not quick.is_worth_it(self.wanted, self.is_plain):
+        if quick is None or not quick.is_worth_it(self.wanted, self.is_plain, self.queries):
             return None
         if self.opened is None:
             self._say(quick)

@@ -8,11 +8,10 @@ vector, with which one may ask again.
 import asyncio
 import base64
 import binascii
-import contextlib
 import queue
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.resources import files
@@ -22,16 +21,17 @@ import numpy as np
 from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel, Field
-from starlette.requests import ClientDisconnect
 
 from cgdcli import __version__
 from cgdcli.config import SearchConfig, ServeConfig, branch_weights
 from cgdcli.errors import CGDError, ConfigError
 from cgdcli.index.where import parse
 from cgdcli.launch import cores
+from cgdcli.serve import uploads
 from cgdcli.serve.limits import RateLimit, is_known_host, known_hosts, listens_everywhere
 from cgdcli.serve.pictures import Thumbnails
 from cgdcli.serve.searching import Answer, Asked, RenewedError, Searching
+from cgdcli.serve.uploads import Room, body_of
 
 POLICY = (
     "default-src 'none'; img-src 'self' data: blob:; style-src 'unsafe-inline'; "
@@ -40,9 +40,6 @@ POLICY = (
 )
 SIZES = (160, 320, 1_024)
 PARAMETERS = {"branch": "branches", "top_k": "k"}  # options that are called otherwise here
-# Of pictures that are asked with, so many of the largest are held at a time; each comes within so
-# many seconds.
-LARGEST_AT_ONCE, SECONDS_OF_AN_UPLOAD = 16, 60.0
 # A page that is scrolled quickly asks for a thousand in some seconds; those that are kept cost a
 # fraction of a millisecond, and others are decoded a few at a time.
 PICTURES_A_SECOND = 500.0
@@ -180,7 +177,7 @@ def _add_pages(app: FastAPI) -> None:
 def _add_search(app: FastAPI, searching: Searching, decoding: ThreadPoolExecutor) -> None:
     from fastapi import Depends
 
-    room = _Room(LARGEST_AT_ONCE * searching.config.upload)
+    room = Room(uploads.LARGEST_AT_ONCE * searching.config.upload)
 
     Said = Annotated[Settings, Depends()]
 
@@ -204,7 +201,7 @@ def _add_search(app: FastAPI, searching: Searching, decoding: ThreadPoolExecutor
     )
     async def by_body(request: Request, said: Said) -> SearchBody:
         with room.share() as take:
-            body = await _body(request, searching.config.upload, take)
+            body = await body_of(request, searching.config.upload, take)
             if request.headers.get("content-type", "").startswith("application/json"):
                 vector, pixels = _vector(body), ()
             else:
@@ -216,12 +213,11 @@ def _add_search(app: FastAPI, searching: Searching, decoding: ThreadPoolExecutor
 
 
 def _add_index(app: FastAPI, searching: Searching, decoding: ThreadPoolExecutor) -> None:
-    thumbnails = Thumbnails(searching, decoding)
+    thumbnails, looked = Thumbnails(searching, decoding), _Looked(searching)
 
     @app.get("/api/index", summary="What the index is")
     async def about_index() -> IndexBody:
-        with contextlib.suppress(queue.Full):  # then it is as it was when it was last searched
-            await asyncio.wrap_future(searching.call(lambda _: None))
+        await looked.wait()
         facts = searching.facts
         return IndexBody(
             name=_shown(facts.name),
@@ -254,6 +250,23 @@ def _add_index(app: FastAPI, searching: Searching, decoding: ThreadPoolExecutor)
         if data is None:
             raise HTTPException(404, "no such row, or its picture is gone")
         return Response(data, media_type="image/jpeg", headers={"Cache-Control": "max-age=60"})
+
+
+class _Looked:
+    """Whether the index was renewed: one look for all who wait, which takes one place of many."""
+
+    def __init__(self, searching: Searching) -> None:
+        self.searching = searching
+        self._waiting: asyncio.Future[None] | None = None
+
+    async def wait(self) -> None:
+        """Until it has been looked at; at once where too many wait: it is then as it was last."""
+        if self._waiting is None or self._waiting.done():
+            try:
+                self._waiting = asyncio.wrap_future(self.searching.call(lambda _: None))
+            except queue.Full:
+                return
+        await asyncio.shield(self._waiting)  # who goes does not take it from the others
 
 
 async def _answered(searching: Searching, make: Callable[[], Asked]) -> SearchBody:
@@ -309,54 +322,6 @@ def _vector(body: bytes) -> Any:
     if not 1e-6 < length < 1e6:
         raise HTTPException(422, "the vector is all zero, too long, or not finite")
     return (vector / length).astype(np.float32)  # similarities are cosines
-
-
-class _Room:
-    """Bounds the memory of what is received, however slowly it comes and from however many."""
-
-    def __init__(self, most: int) -> None:
-        self.left = most
-
-    @contextlib.contextmanager
-    def share(self) -> Iterator[Callable[[int], None]]:
-        """To be called with the bytes that each part takes; they are given back at the end."""
-        taken = 0
-
-        def take(count: int) -> None:
-            nonlocal taken
-            if count > self.left:
-                words = "too many pictures are being received"
-                raise HTTPException(503, words, {"Retry-After": "1"})
-            self.left -= count
-            taken += count
-
-        try:
-            yield take
-        finally:
-            self.left += taken
-
-
-async def _body(request: Request, limit: int, take: Callable[[int], None]) -> bytes:
-    """The body, read no further than is allowed."""
-    problem = HTTPException(413, f"a picture of at most {limit / 2**20:g} MB is wanted")
-    if int(request.headers.get("content-length") or 0) > limit:
-        raise problem
-    data = bytearray()
-    try:
-        async with asyncio.timeout(SECONDS_OF_AN_UPLOAD):
-            async for part in request.stream():
-                take(len(part))
-                data += part
-                if len(data) > limit:
-                    raise problem
-    except TimeoutError:
-        words = f"the picture was not here within {SECONDS_OF_AN_UPLOAD:g} seconds"
-        raise HTTPException(408, words) from None
-    except ClientDisconnect:
-        raise HTTPException(400, "the picture broke off") from None  # nobody reads it
-    if not data:
-        raise HTTPException(422, "the body is empty; a picture is wanted")
-    return bytes(data)
 
 
 def _worded(work: Callable[[], Any]) -> Any:

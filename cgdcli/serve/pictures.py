@@ -43,13 +43,12 @@ class Thumbnails:
         Raises:
             RenewedError: the index was renewed since.
         """
-        key = (of or self.searching.facts.generation, row, size)
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
+        if of is not None and (kept := self._found((of, row, size))):
+            return kept
         file, generation = await self._file(row, of)
-        data = None
+        data = self._found((generation, row, size)) if of is None else None
+        if data is not None:
+            return data
         if file is not None:
             loop = asyncio.get_running_loop()
             if await asyncio.to_thread(_is_here, file):
@@ -57,6 +56,12 @@ class Thumbnails:
         if data is not None:
             self._keep((generation, row, size), data)
         return data
+
+    def _found(self, key: tuple[str, int, int]) -> bytes | None:
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
 
     async def _file(self, row: int, of: str | None) -> tuple[Path | None, str]:
         """And the generation of the index that has it."""

@@ -4,6 +4,7 @@ SQLite's connections belong to a thread, and a network computes eight pictures i
 time of eight times one.
 """
 
+import hashlib
 import logging
 import queue
 import threading
@@ -22,7 +23,7 @@ from cgdcli.engines.vectors import VectorEngine
 from cgdcli.errors import CGDError, DatasetError, ImageError, MismatchError
 from cgdcli.images.decoding import decode_image, pixel_count
 from cgdcli.images.transforms import enough_to_resize, eval_pixels
-from cgdcli.index.approximate import ApproximateIndex, facts_path, faiss_path
+from cgdcli.index.approximate import ApproximateIndex, facts_path, faiss_path, state_of
 from cgdcli.index.records import index_path, sidecar
 from cgdcli.index.scanning import check_files
 from cgdcli.index.shards import parts_meant, shards
@@ -224,8 +225,6 @@ class Searching:
         except BaseException:
             index.close()
             raise
-        if getattr(index.rows, "dtype", None) == np.float16:
-            import torch  # noqa: F401 - who scans has then a third of the time (`index.exact`)
         own = (engine.config.transform.image_size,)
         sizes = engine.sizes if isinstance(engine, VectorEngine) else own
         exact = index.header is None or index.header.exact_decode
@@ -373,8 +372,12 @@ def _facts(index: EmbeddingIndex) -> Facts:
         "" if header is None else str(header.model.get("source", "")),
         dict(sorted(counts.items())),
         tuple(letter for letter, _, _ in blocks or ()),
-        "" if header is None else header.generation,
+        header.generation if header is not None else _digest(state_of(index)[3]),
     )
+
+
+def _digest(state: str) -> str:
+    return hashlib.sha256(state.encode()).hexdigest()[:32]
 
 
 __all__ = ["Answer", "Asked", "Facts", "ImageError", "RenewedError", "Searching"]

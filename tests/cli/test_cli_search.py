@@ -215,6 +215,9 @@ def test_a_sheet_that_nobody_could_look_at_is_refused_before_anything_is_searche
     monkeypatch.undo()
     monkeypatch.chdir(in_toy.folder)
     assert ask(cgd, *many, "--mean", "--sheet", tmp_path / "sheet.png").code == 0
+    for less in (["--where", "row == 0"], ["--min-similarity", "0.9999"]):  # 230 tiles at most
+        ran = ask(cgd, *many[:210], *less, "-k", "9", "--sheet", tmp_path / f"{less[0]}.png")
+        assert ran.code == 0, ran.err
 
 
 def test_what_is_made_of_several_pictures_shows_none_as_the_query(cgd, in_toy, tmp_path):

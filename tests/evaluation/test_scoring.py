@@ -1,5 +1,7 @@
 """Rows that are ignored for a query, against a naive loop. The figures: tests/jobs."""
 
+import subprocess
+import sys
 import tracemalloc
 from types import SimpleNamespace
 
@@ -111,6 +113,39 @@ def test_long_lists_are_ordered_as_short_ones(seed, count, half):
         for name in ("hits", "neighbours", "similarities", "relevant"):
             assert (getattr(short, name) == getattr(long, name)).all(), name
         assert long.average_precision == pytest.approx(short.average_precision, abs=1e-12)
+
+
+CUT = """
+import os, sys
+from pathlib import Path
+from cgdcli.errors import IndexFileError
+from cgdcli.evaluation import scoring
+from cgdcli.index.rows import open_rows
+
+path, rows = sys.argv[1], open_rows(Path(sys.argv[1]))
+nearest = scoring.nearest
+
+def cutting(*given, **named):
+    found = nearest(*given, **named)
+    os.truncate(path, 4_096)
+    return found
+
+scoring.nearest = cutting
+try:
+    scoring.score_queries(rows, ["ab"[row % 2] for row in range(len(rows))], (1,))
+except IndexFileError as error:
+    print(error.what)
+"""
+
+
+def test_rows_that_are_cut_short_before_a_long_list_are_an_error_and_no_crash(tmp_path):
+    """A process of its own: to touch a map beyond the end of its file would end this one."""
+    rows = np.random.default_rng(0).standard_normal((4_000, 64))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    np.save(tmp_path / "rows.npy", rows.astype(np.float32))
+    line = [sys.executable, "-c", CUT, str(tmp_path / "rows.npy")]
+    ran = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0 and "become shorter" in ran.stdout, ran.stderr
 
 
 def test_blocks_of_a_long_list_change_nothing():

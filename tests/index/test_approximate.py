@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -143,13 +144,38 @@ def test_what_it_does_not_propose_is_looked_for(made, monkeypatch):
     assert [hit.row for hit in answer.hits] == expected.tolist()
 
 
+def test_rows_alone_that_were_moved_away_are_searched_as_they_were(tmp_path, caplog):
+    path = tmp_path / "alone.npy"
+    np.save(path, clustered(3_000, 32))
+    index_approximately(path, ApproximateConfig("rabitq", 0.5))
+    index = EmbeddingIndex.open(path)
+    assert ApproximateIndex.beside(index) is not None
+    path.rename(tmp_path / "elsewhere.npy")
+    assert search_images("row:7", index, SearchConfig(k=1)).results[0].hits[0].row == 7
+    assert "made of other rows" in caplog.text
+
+
 def test_many_hits_are_looked_for_in_every_row(made):
     quick = ApproximateIndex.beside(EmbeddingIndex.open(made[0]))
     assert quick.is_worth_it(10)
     assert not quick.is_worth_it(2_000)
 
 
-@pytest.mark.parametrize(("threads", "asked", "taken"), [(1, 5, 1), (2, 5, 2), (2, 1, 1)])
+def test_many_queries_together_look_at_every_row_where_that_is_quicker(made, caplog):
+    """256 queries with 50 hits each took three times as long by it, and missed some."""
+    caplog.set_level(logging.INFO, "cgdcli")
+    quick = ApproximateIndex.beside(EmbeddingIndex.open(made[0]))
+    quick.facts = replace(quick.facts, seconds=0.001, exact_seconds=0.01)
+    assert quick.is_worth_it(10, queries=100) and quick.is_worth_it(11, queries=4)
+    assert not quick.is_worth_it(11, queries=5)
+    assert not quick.is_worth_it(10, plain=False, queries=5)
+    quick.facts = replace(quick.facts, exact_seconds=0.005)
+    assert quick.is_worth_it(10, queries=16) and not quick.is_worth_it(10, queries=32)
+    search_images([f"row:{row}" for row in range(5)], made[0], SearchConfig(k=11))
+    assert "proposes" not in caplog.text
+
+
+@pytest.mark.parametrize(("threads", "asked", "taken"), [(1, 4, 1), (2, 4, 2), (2, 1, 1)])
 def test_it_takes_as_many_threads_as_are_allowed(made, monkeypatch, threads, asked, taken):
     seen = []
     monkeypatch.setattr(approximate.imported_faiss(), "omp_set_num_threads", seen.append)
@@ -272,13 +298,24 @@ def test_what_is_no_longer_worth_making_is_removed_once_it_is_old(copied, damage
     elif damage == "faiss":
         faiss_path(copied).write_bytes(b"x")
     report = index_approximately(copied)
-    assert report.file is None and report.fewest_rows
+    assert (report.file is None and report.fewest_rows > 0) == (damage is not None)
     left = [faiss_path(copied).exists(), facts_path(copied).exists()]
     assert left == [damage is None] * 2
     assert ("is removed" in caplog.text) == (damage is not None)
     caplog.clear()
     assert search_images("row:5", copied, SearchConfig(k=1)).results[0].hits[0].row == 5
     assert "instead" not in caplog.text
+
+
+def test_one_of_few_rows_that_was_asked_for_is_told_and_made_anew_as_it_is(copied):
+    """`cgd index feats.npy` said that there was none, and with --force took it away."""
+    before = faiss_path(copied).stat().st_mtime_ns
+    report = index_approximately(copied, ApproximateConfig(recall=0.9))
+    assert report.file == faiss_path(copied) and not report.new and report.recall >= 0.98
+    assert faiss_path(copied).stat().st_mtime_ns == before
+    anew = index_approximately(copied, ApproximateConfig(recall=0.9), force=True)
+    assert anew.new and anew.faiss == report.faiss
+    assert faiss_path(copied).stat().st_mtime_ns > before
 
 
 def test_what_is_not_known_to_be_one_is_left_alone(tmp_path):

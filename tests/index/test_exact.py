@@ -232,11 +232,12 @@ def test_a_row_that_is_not_finite_is_named(tmp_path, dtype, asked, bad):
     assert np.isfinite(found).all() and (ids >= 0).all()
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("asked", [1, 9])
-def test_in_memory_a_row_that_is_not_finite_is_nobodys_hit(asked):
+def test_in_memory_a_row_that_is_not_finite_is_nobodys_hit(asked, value):
     rows = unit(np.random.default_rng(5).standard_normal((300, 16)))
     queries, kept = rows[:asked].copy(), np.delete(np.arange(300), 123)
-    rows[123] = np.nan
+    rows[123, 4] = value
     for block in (None, 100):
         _, ids = nearest(queries, rows, 7, gallery_block=block)
         assert np.array_equal(ids, kept[nearest(queries, rows[kept], 7)[1]])

@@ -9,12 +9,15 @@ from cgdcli.index.scanning import PickedRows, RowReader, is_buffered, widen
 
 def test_every_float16_becomes_the_same_number():
     every = np.arange(2**16, dtype=np.uint16).view(np.float16).reshape(-1, 32)
+    odd = np.frombuffer(b"-" + every.tobytes(), "<f2", offset=1).reshape(every.shape)
+    assert not odd.flags.aligned
     every.flags.writeable = False  # as a map's
-    wide = np.empty(every.shape, np.float32)
-    widen(every, wide)
-    expected = every.astype(np.float32)
-    assert np.array_equal(wide, expected, equal_nan=True)
-    assert np.array_equal(np.signbit(wide), np.signbit(expected))  # of the zeros too
+    for half in (every, odd):
+        wide = np.empty(every.shape, np.float32)
+        widen(half, wide)
+        expected = every.astype(np.float32)
+        assert np.array_equal(wide, expected, equal_nan=True)
+        assert np.array_equal(np.signbit(wide), np.signbit(expected))  # of the zeros too
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])

@@ -10,6 +10,7 @@ from judgements import clustered, judgement
 from test_intervals import naive
 
 from cgdcli.errors import DatasetError, MismatchError
+from cgdcli.judging import pairing
 from cgdcli.judging.pairing import compare_index_quality
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "auditing"))
@@ -47,6 +48,18 @@ def test_the_difference_is_that_of_the_queries_whatever_the_order(folder):
         assert (found.difference, found.low, found.high) == pytest.approx(expected, abs=1e-9)
     assert report.differences[-1].low > 0  # the clusters are tighter
     assert (report.queries, report.classes, report.matched_by) == (30, 6, "path")
+
+
+def test_rows_that_are_paired_are_not_copied(folder, monkeypatch):
+    """Of a million rows each index would take 2 GB."""
+    seen = []
+    real = pairing.judge_labelled
+    monkeypatch.setattr(
+        pairing, "judge_labelled", lambda rows, *more: seen.append(rows) or real(rows, *more)
+    )
+    a = made(folder, "a.npy", ROWS, np.arange(30))
+    compare_index_quality(a, made(folder, "b.npy", BETTER, np.arange(29, -1, -1)))
+    assert [np.shares_memory(one.rows.rows, one.index.rows) for one in seen] == [True, True]
 
 
 def test_only_what_both_have_is_compared(folder):

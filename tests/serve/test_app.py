@@ -185,7 +185,7 @@ def half_a_picture(server):
 
 
 def test_who_sends_slowly_is_not_waited_for(toy, monkeypatch):
-    monkeypatch.setattr("cgdcli.serve.app.SECONDS_OF_AN_UPLOAD", 0.3)
+    monkeypatch.setattr("cgdcli.serve.uploads.SECONDS_OF_AN_UPLOAD", 0.3)
     with served(toy.index) as server, half_a_picture(server) as connection:
         connection.settimeout(20)
         assert b"408" in connection.recv(100)
@@ -193,7 +193,7 @@ def test_who_sends_slowly_is_not_waited_for(toy, monkeypatch):
 
 def test_only_so_much_is_received_at_a_time(toy, monkeypatch, capfd):
     data = jpeg()
-    monkeypatch.setattr("cgdcli.serve.app.LARGEST_AT_ONCE", 1)
+    monkeypatch.setattr("cgdcli.serve.uploads.LARGEST_AT_ONCE", 1)
     with served(toy.index, rate=10_000, upload=len(data) + 150) as server:
         slow = [half_a_picture(server) for _ in range(2)]  # 198 bytes in all
         time.sleep(0.3)
@@ -387,6 +387,50 @@ def test_a_row_of_an_index_that_was_renewed_is_not_taken_for_another_picture(toy
         assert server.get(f"/api/search?row=1&of={now['generation']}").status == 200
         assert server.get("/api/search?row=1").status == 200  # whatever it is now
         assert server.get("/api/search", vector, **JSON).status == 200
+
+
+def test_a_picture_without_a_generation_is_the_one_there_now(toy, tmp_path):
+    """It was the one kept of the index before, for as long as nobody searched."""
+    shutil.copytree(toy.folder / "imgs", tmp_path / "imgs")
+    index = tmp_path / "feats.npy"
+    embed_images([tmp_path / "imgs"], index, model=toy.model)
+    with served(index) as server:
+        before = server.get("/api/pictures/0?size=160").data
+        assert server.get("/api/pictures/0?size=160").data == before
+        min((tmp_path / "imgs/blue").iterdir()).unlink()
+        embed_images([tmp_path / "imgs"], index, model=toy.model, rebuild=True)
+        assert server.get("/api/pictures/0?size=160").data != before
+        assert server.get("/api/pictures/0?size=160&of=").status == 409
+
+
+def test_rows_alone_that_were_renewed_are_told_apart_too(toy, tmp_path):
+    rows = np.load(toy.index)
+    np.save(tmp_path / "alone.npy", rows)
+    with served(tmp_path / "alone.npy", model=toy.model) as server:
+        of = server.get("/api/index").json["generation"]
+        assert server.get(f"/api/search?row=3&of={of}").status == 200
+        np.save(tmp_path / "new.npy", rows[::-1])
+        (tmp_path / "new.npy").replace(tmp_path / "alone.npy")
+        assert server.get(f"/api/search?row=3&of={of}").status == 409
+        assert server.get("/api/index").json["generation"] != of
+
+
+def test_who_asks_what_the_index_is_leaves_room_for_searches(toy):
+    """However many do: they wait for one look."""
+    with served(toy.index, waiting=4) as server, ThreadPoolExecutor(12) as pool:
+        held, hold = threading.Event(), threading.Event()
+        server.searching.call(lambda _: (held.set(), hold.wait(20)))
+        assert held.wait(20)
+        asking = [pool.submit(server.get, "/api/index") for _ in range(11)]
+        time.sleep(0.5)
+        search = pool.submit(server.get, "/api/search?row=1")
+        deadline = time.monotonic() + 20
+        while server.searching._waiting.qsize() < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert server.searching._waiting.qsize() == 2
+        hold.set()
+        assert {reply.result().status for reply in asking} == {200}
+        assert search.result().status == 200
 
 
 def test_what_the_index_is_is_what_it_is_now(toy, tmp_path):
