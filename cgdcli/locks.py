@@ -3,11 +3,13 @@
 import contextlib
 import json
 import os
+import secrets
 import socket
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,10 +27,43 @@ _HOST = socket.gethostname()
 _BEAT = 15.0
 # A lock of another host that was not touched for so long has no owner any more.
 SILENT = 120.0
+# Two hosts may take over the same lock at once; by then each sees which of them wrote last.
+_SETTLED = 5.0
+
+
+@dataclass(frozen=True)
+class HeldLock:
+    """A lock that this process holds, unless another host took it over meanwhile.
+
+    Attributes:
+        text: what this process wrote into it.
+    """
+
+    target: Path
+    called: str
+    text: bytes
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether nobody else wrote into it. One that was removed is nobody's."""
+        try:
+            return lock_of(self.target).read_bytes() == self.text
+        except OSError:
+            return True
+
+    def check(self) -> None:
+        """To be asked before something is written: this process may have been frozen for long.
+
+        Raises:
+            OutputError: another host took it for gone, and writes.
+        """
+        if not self.is_ours:
+            owner = _owner(lock_of(self.target).read_bytes())
+            raise _being_written(self.target, _words(owner), self.called)
 
 
 @contextlib.contextmanager
-def writer_lock(target: Path, called: str = "") -> Iterator[None]:
+def writer_lock(target: Path, called: str = "") -> Iterator[HeldLock]:
     """Hold `<target>.lock`, so that a second writer of the same output is told.
 
     The kernel gives the lock back when its process ends, however it ends. The file names host and
@@ -41,19 +76,17 @@ def writer_lock(target: Path, called: str = "") -> Iterator[None]:
     Raises:
         OutputError: another process is writing `target`.
     """
-    lock = lock_of(target)
-    descriptor = _acquire(lock, target, called)
+    descriptor, held = _acquire(lock_of(target), target, called)
     ended = threading.Event()
-    beating = threading.Thread(target=_beat, args=(lock, ended), daemon=True, name="cgd-lock")
+    beating = threading.Thread(target=_beat, args=(held, ended), daemon=True, name="cgd-lock")
     beating.start()
     try:
-        yield
+        yield held
     finally:
         ended.set()
         beating.join()
-        # After a long sleep (a frozen machine) it may be another's, who took us for gone.
-        if _owner(os.pread(descriptor, 4096, 0)).get("host", _HOST) == _HOST:
-            lock.unlink(missing_ok=True)
+        if held.is_ours:
+            lock_of(target).unlink(missing_ok=True)
         os.close(descriptor)
 
 
@@ -98,7 +131,7 @@ def _being_written(target: Path, by: str, called: str) -> OutputError:
     )
 
 
-def _acquire(lock: Path, target: Path, called: str) -> int:
+def _acquire(lock: Path, target: Path, called: str) -> tuple[int, HeldLock]:
     while True:
         try:
             descriptor = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
@@ -115,17 +148,32 @@ def _acquire(lock: Path, target: Path, called: str) -> int:
             if os.path.samestat(os.fstat(descriptor), lock.stat()):
                 break
         os.close(descriptor)  # its owner removed it between our opening and our locking
-    with contextlib.suppress(OSError):  # a full disk: the lock holds without a name in it
+    held = HeldLock(target, called, _signed(descriptor))
+    if owner.get("host", _HOST) != _HOST:
+        time.sleep(_SETTLED)
+        try:
+            held.check()
+        except OutputError:
+            os.close(descriptor)
+            raise
+    return descriptor, held
+
+
+def _signed(descriptor: int) -> bytes:
+    """What a lock says from here on; nothing on a full disk: it holds without a name in it."""
+    mine = {"host": _HOST, "pid": os.getpid(), "token": secrets.token_hex(8)}
+    with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps({"host": _HOST, "pid": os.getpid()}).encode(), 0)
-    return descriptor
+        os.pwrite(descriptor, json.dumps(mine).encode(), 0)
+    return os.pread(descriptor, 4096, 0)
 
 
-def _beat(lock: Path, ended: threading.Event) -> None:
-    """Touch the lock until its owner has ended."""
+def _beat(held: HeldLock, ended: threading.Event) -> None:
+    """Touch the lock until its owner has ended, or it is another's."""
     while not ended.wait(_BEAT):
-        with contextlib.suppress(OSError):
-            os.utime(lock)
+        if held.is_ours:
+            with contextlib.suppress(OSError):
+                os.utime(lock_of(held.target))
 
 
 def _is_free(descriptor: int, lock: Path, owner: dict[str, Any]) -> bool:

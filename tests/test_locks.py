@@ -32,10 +32,11 @@ def test_another_host_that_shows_itself_is_believed(foreign):
     assert "77" in lock_of(foreign).read_text()
 
 
-def test_another_host_that_was_long_silent_is_taken_over(foreign):
+def test_another_host_that_was_long_silent_is_taken_over(foreign, monkeypatch):
     """As of a container that was killed, and began again under another name."""
     silent_for(foreign, locks.SILENT + 5)
     assert writer_of(foreign) is None
+    monkeypatch.setattr(locks, "_SETTLED", 0)
     with writer_lock(foreign):
         assert json.loads(lock_of(foreign).read_text())["pid"] == os.getpid()
     assert list(foreign.parent.iterdir()) == []
@@ -45,6 +46,31 @@ def test_a_lock_that_another_host_took_over_meanwhile_stays_its_own(tmp_path):
     with writer_lock(tmp_path / "x"):  # and was frozen for so long that it was taken for gone
         lock_of(tmp_path / "x").write_text(json.dumps({"host": "another-host", "pid": 77}))
     assert writer_of(tmp_path / "x") == "pid 77 on another-host"
+
+
+def test_who_was_taken_for_gone_learns_of_it(tmp_path, monkeypatch):
+    """It went on writing beside the other, and touched the other's lock for it."""
+    monkeypatch.setattr(locks, "_BEAT", 0.01)
+    with writer_lock(tmp_path / "x", "the run") as held:
+        held.check()
+        lock_of(tmp_path / "x").write_text(json.dumps({"host": "another-host", "pid": 77}))
+        silent_for(tmp_path / "x", 1000)
+        with pytest.raises(OutputError, match=r"the run is being written .*pid 77 on another-host"):
+            held.check()
+        time.sleep(0.2)
+        assert time.time() - lock_of(tmp_path / "x").stat().st_mtime > 900
+    with writer_lock(tmp_path / "y") as held:
+        lock_of(tmp_path / "y").unlink()  # as the hint says: nobody's, so far
+        held.check()
+
+
+def test_of_two_that_take_over_at_once_one_gives_way(foreign, monkeypatch):
+    silent_for(foreign, locks.SILENT + 5)
+    theirs = json.dumps({"host": "a-third", "pid": 5})
+    monkeypatch.setattr(locks.time, "sleep", lambda _: lock_of(foreign).write_text(theirs))
+    with pytest.raises(OutputError, match="pid 5 on a-third"), writer_lock(foreign):
+        pass
+    assert lock_of(foreign).read_text() == theirs
 
 
 def test_asking_does_not_count_as_a_sign_of_life(foreign):

@@ -103,7 +103,7 @@ class IndexBuilder:
         self._begun_with = self._on_disk = 0
 
     def __enter__(self) -> Self:
-        self._stack.enter_context(writer_lock(self.path))
+        self._lock = self._stack.enter_context(writer_lock(self.path))
         try:
             settle(self.path)
             self.refresh = self._refreshes()
@@ -222,6 +222,7 @@ class IndexBuilder:
         if not now and time.monotonic() - self._committed < SECONDS_BETWEEN_COMMITS:
             return
         writer = self._open_writer()
+        self._lock.check()
         with self._reported():
             writer.sync()
             Progress.save_rows(self._database, writer.rows)
@@ -253,6 +254,7 @@ class IndexBuilder:
             self._database.commit()
             self._database.close()
             fsync_file(table)
+            self._lock.check()
             table.replace(done_table(self.path))
             fsync_folder(self.path.parent)
             settle(self.path)

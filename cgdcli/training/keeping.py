@@ -13,6 +13,7 @@ from cgdcli.config.training import option_name
 from cgdcli.datasets.reading import TrainingData
 from cgdcli.errors import MismatchError, OutputError
 from cgdcli.files import remove_leftovers
+from cgdcli.locks import HeldLock
 from cgdcli.reports import EpochReport, RecallReport, SkippedImage
 from cgdcli.training.board import Board
 from cgdcli.training.distributed import ALONE, Processes
@@ -137,6 +138,7 @@ class Keeper:
         self.data, self.pictures, self.origin = data, pictures, origin
         self.processes = processes
         self.board = Board(run) if config.tensorboard and processes.first else None
+        self.lock: HeldLock | None = None
         self._saved = time.monotonic()
 
     def tidy(self) -> None:
@@ -163,7 +165,12 @@ class Keeper:
         """Checkpoints first, the state last: what the state speaks of is there."""
         self.processes.on_first(lambda: self._save(learner, progress))
 
+    def _check_lock(self) -> None:
+        if self.lock is not None:
+            self.lock.check()
+
     def _save(self, learner: Learner, progress: Progress) -> None:
+        self._check_lock()
         report = progress.epochs[-1]
         checkpoint = self._checkpoint(learner, report)
         if report.epoch > 0:
@@ -212,6 +219,8 @@ class Keeper:
             self._save_state(learner, progress)
 
     def _save_state(self, learner: Learner, progress: Progress) -> None:
+        self._check_lock()
+        skipped = dict(progress.skipped)  # at once: those who read pictures go on adding
         save_state(
             self.run,
             {
@@ -223,7 +232,7 @@ class Keeper:
                 "seconds": progress.seconds,
                 "evaluation_seconds": progress.evaluation_seconds,
                 "epochs": [e.to_dict() for e in progress.epochs],
-                "skipped": {str(path): reason for path, reason in progress.skipped.items()},
+                "skipped": {str(path): reason for path, reason in skipped.items()},
                 "partial": progress.partial.to_state() if progress.partial else None,
             },
         )

@@ -35,6 +35,7 @@ from cgdcli.training.keeping import (
     saying_how_to_go_on,
 )
 from cgdcli.training.learner import Learner
+from cgdcli.training.leaving import Leaving, signals_held_back
 from cgdcli.training.listing import held_out_classes, list_pictures
 from cgdcli.training.memory import memory_in_words
 from cgdcli.training.metric_learning import require_losses
@@ -203,8 +204,7 @@ class Trainer:
         made = processes.on_first(lambda: [] if self.stopped else make_run(self.run))
         try:
             with contextlib.ExitStack() as held:
-                lock = writer_lock(self.run / LOCKED, named(self.run))
-                processes.on_first(lambda: held.enter_context(lock))
+                processes.on_first(lambda: self._lock(held))
                 held.enter_context(saying_how_to_go_on(self.run))
                 command = resume_command(self.run)
                 held.enter_context(memory_in_words(self.batches.batch_size, self.device, command))
@@ -213,6 +213,9 @@ class Trainer:
             self.reader.keep_in(None)
             if processes.first and not has_state(self.run):
                 remove_run(made)  # there is nothing to go on from: its name is free again
+
+    def _lock(self, held: contextlib.ExitStack) -> None:
+        self.keeper.lock = held.enter_context(writer_lock(self.run / LOCKED, named(self.run)))
 
     def _reports(self) -> Iterator[Report]:
         progress = self.progress
@@ -229,10 +232,12 @@ class Trainer:
         yield self._start_report(progress.done)
         if not progress.epochs:
             yield self._begin()
-        for epoch in range(progress.done + 1, self.choices.epochs + 1):
-            yield from self._epoch(epoch)
-            self.keeper.save(self.learner, progress)
-            yield progress.epochs[-1]
+        with signals_held_back(says=self.processes.first) as leaving:
+            for epoch in range(progress.done + 1, self.choices.epochs + 1):
+                yield from self._epoch(epoch, leaving)
+                self.keeper.save(self.learner, progress)
+                yield progress.epochs[-1]
+                self.steps.leave_if_told(leaving)
         yield end_run(
             self.run,
             self.config,
@@ -329,19 +334,20 @@ class Trainer:
             processes=self.processes,
         )
 
-    def _epoch(self, epoch: int) -> Iterator[Report]:
-        partial = yield from self.steps.epoch(epoch)
-        judged = self._judged_val(epoch)
+    def _epoch(self, epoch: int, leaving: Leaving) -> Iterator[Report]:
+        partial = yield from self.steps.epoch(epoch, leaving)
+        judged = self._judged_val(epoch, leaving)
         self.progress.seconds += partial.seconds
         self.progress.partial = None
         self._note(epoch, partial, judged)
 
-    def _judged_val(self, epoch: int) -> RecallReport | None:
-        """What val says of the network, where it is time."""
+    def _judged_val(self, epoch: int, leaving: Leaving) -> RecallReport | None:
+        """What val says of the network, where it is time; a signal is not waited with."""
         if not is_judged(epoch, self.choices.epochs, self.config.evaluations):
             return None
         try:
-            return self._judged(lambda: self.judge.val(self.learner.judged_model()))
+            with leaving.let_go():
+                return self._judged(lambda: self.judge.val(self.learner.judged_model()))
         except CheckpointError as error:  # the last step's weights are no longer finite
             raise self.steps.diverged(epoch, self.batches.steps) from error
         except BaseException as stop:

@@ -8,7 +8,7 @@ from cgdcli.reports import Report, StepReport
 from cgdcli.training.batches import Batch, BatchReader, share_skipped
 from cgdcli.training.keeping import Keeper, Progress
 from cgdcli.training.learner import Learner
-from cgdcli.training.leaving import Leaving, signals_held_back
+from cgdcli.training.leaving import Leaving
 from cgdcli.training.partial import PartialEpoch
 from cgdcli.training.reporting import (
     STEPS_BEFORE_A_FORECAST,
@@ -38,7 +38,7 @@ class Steps:
         self.progress, self.processes = progress, keeper.processes
         self.config, self.count, self.epochs = keeper.config, reader.batches.steps, keeper.epochs
 
-    def epoch(self, number: int) -> Generator[Report, None, PartialEpoch]:
+    def epoch(self, number: int, leaving: Leaving) -> Generator[Report, None, PartialEpoch]:
         """What is still to do of an epoch; returns the whole of it.
 
         Raises:
@@ -46,11 +46,8 @@ class Steps:
                 another process was told to stop.
         """
         partial = self.progress.partial = self.progress.partial or PartialEpoch()
-        with signals_held_back() as leaving:
-            stopped = yield from self._rest(number, partial, leaving)
-        if stopped:  # by another process's signal, or by one whose handler came back
-            hint = f"go on with: {resume_command(self.keeper.run)}"
-            raise self.processes.agreed(TrainingError("the run was told to stop", hint=hint))
+        if (yield from self._rest(number, partial, leaving)):
+            self._leave(leaving)
         partial.end()
         share_skipped(self.progress.skipped, self.processes)
         if partial.steps == 0:
@@ -61,6 +58,21 @@ class Steps:
                 )
             )
         return partial
+
+    def leave_if_told(self, leaving: Leaving) -> None:
+        """Between two epochs, all being saved.
+
+        Raises:
+            TrainingError: another process was told to stop.
+        """
+        if self._wish(leaving) == _LEAVE:
+            self._leave(leaving)
+
+    def _leave(self, leaving: Leaving) -> None:
+        leaving.go()
+        # It was another process's signal, or one whose handler came back.
+        hint = f"go on with: {resume_command(self.keeper.run)}"
+        raise self.processes.agreed(TrainingError("the run was told to stop", hint=hint))
 
     def diverged(self, epoch: int, step: int) -> CGDError:
         """The error of a loss or of weights that are no longer finite."""
@@ -85,8 +97,12 @@ class Steps:
                 return True
         if batch is not None:
             self._check_numbers(epoch, partial, batch)
-            if is_judged(epoch, self.epochs, self.config.evaluations) and self._wish():
+            wish = self._wish(leaving)
+            if wish == _LEAVE or (wish and is_judged(epoch, self.epochs, self.config.evaluations)):
                 self._save()  # judging may take as long
+            if wish == _LEAVE:
+                self._say_what_is_saved(epoch, partial)
+                return True
         return False
 
     def _step(self, epoch: int, partial: PartialEpoch, batch: Batch) -> StepReport:
@@ -105,9 +121,9 @@ class Steps:
             learning_rate=partial.learning_rate,
         )
 
-    def _wish(self, leaving: Leaving | None = None) -> int:
+    def _wish(self, leaving: Leaving) -> int:
         """What any of the processes wishes for; the same on all."""
-        leave = leaving is not None and leaving.came is not None
+        leave = leaving.came is not None
         return self.processes.most(_LEAVE if leave else _SAVE if self.keeper.is_due else 0)
 
     def _check_numbers(self, epoch: int, partial: PartialEpoch, batch: Batch) -> None:

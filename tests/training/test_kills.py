@@ -101,7 +101,7 @@ def equal(a, b):
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and forkserver")
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM])
 def test_twenty_kills_change_nothing(processes, tmp_path, by):
-    """SIGTERM is waited with until a step is saved, wherever in an epoch that is."""
+    """Nor twenty SIGTERMs; that those cost no step: test_loop."""
     data = draw_classes(tmp_path / "data", "red green blue yellow", 6)
     whole = tmp_path / "whole"
     assert not run(processes, data, whole, None)

@@ -1,6 +1,7 @@
 """A run on drawn pictures of 32 px: unbroken or killed it ends with the same bits."""
 
 import csv
+import json
 import os
 import shutil
 import signal
@@ -17,10 +18,10 @@ from PIL import Image
 from cgdcli.config import Precision, StrideMode, TrainConfig
 from cgdcli.errors import MismatchError, OutputError, TrainingError
 from cgdcli.reports import EpochReport, StartReport, StepReport
-from cgdcli.training import judge, keeping
+from cgdcli.training import judge, keeping, leaving
 from cgdcli.training.learner import Learner
 from cgdcli.training.loop import Trainer, train
-from cgdcli.weights.checkpoint import load_checkpoint
+from cgdcli.weights.checkpoint import Checkpoint, load_checkpoint
 from cgdcli.weights.loading import load_model
 
 CONFIG = TrainConfig(
@@ -244,6 +245,60 @@ def test_a_signal_in_an_epoch_saves_its_steps(data, whole, tmp_path, monkeypatch
     assert steps == [5, 6, 7, 8]
 
 
+class Stopped(BaseException):
+    """What a signal's handler raises."""
+
+
+def told(monkeypatch, place, name, when):
+    """SIGTERM as `place.name` is called for the `when`th time; what gives the handler back."""
+    calls, real = [], getattr(place, name)
+
+    def stop(*_):
+        raise Stopped
+
+    def interrupted(*given, **named):
+        calls.append(name)
+        if len(calls) == when:
+            signal.raise_signal(signal.SIGTERM)
+        return real(*given, **named)
+
+    monkeypatch.setattr(place, name, interrupted)
+    return signal.signal(signal.SIGTERM, stop)
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "when"),
+    [(Learner, "gives_numbers", 1), (Checkpoint, "save", 1), (keeping, "save_state", 3)],
+)
+def test_a_signal_at_the_end_of_an_epoch_costs_none_of_it(
+    data, whole, tmp_path, monkeypatch, place, name, when
+):
+    """While the first epoch's last weights are looked at, and while it is saved."""
+    steps, step = [], Learner.step
+    monkeypatch.setattr(Learner, "step", lambda *a: (steps.append(a[3]), step(*a))[1])
+    with monkeypatch.context() as patched:
+        before = told(patched, place, name, when)
+        try:
+            with pytest.raises(Stopped):
+                train(data, CONFIG, runs=tmp_path, name="broken")
+        finally:
+            signal.signal(signal.SIGTERM, before)
+    assert steps == [0, 1, 2]
+    finish(data, whole, tmp_path)
+    assert steps == list(range(9))
+
+
+def test_a_lock_that_another_host_took_over_ends_the_run(data, tmp_path):
+    """A machine that slept: the run is another's by now."""
+    reports = Trainer(data, CONFIG, runs=tmp_path, name="taken", resume=False).reports()
+    next(reports)
+    lock = tmp_path / "taken/run.lock"
+    lock.write_text(json.dumps({"host": "another-host", "pid": 77}))
+    with pytest.raises(OutputError, match="another-host"):
+        list(reports)
+    assert "another-host" in lock.read_text()
+
+
 def test_a_signal_while_judging_saves_the_epoch(data, whole, tmp_path, monkeypatch):
     val, steps, step = judge.Judge.val, [], Learner.step
 
@@ -268,6 +323,7 @@ def test_a_second_signal_is_not_waited_with(data, tmp_path, monkeypatch):
         raise AssertionError("still here")
 
     monkeypatch.setattr(Learner, "step", impatient)
+    monkeypatch.setattr(leaving, "SAME_WISH", 0)
     # A shell that starts the suite in the background leaves Ctrl-C ignored.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -275,6 +331,30 @@ def test_a_second_signal_is_not_waited_with(data, tmp_path, monkeypatch):
             train(data, CONFIG, runs=tmp_path, name="broken")
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_the_same_wish_told_twice_is_one(data, whole, tmp_path, monkeypatch, caplog):
+    """By a launcher that passes on what each of its processes was sent as well."""
+    step, steps = Learner.step, []
+
+    def told_twice(*arguments):
+        steps.append(arguments[3])
+        if steps == [0, 1]:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+        return step(*arguments)
+
+    monkeypatch.setattr(Learner, "step", told_twice)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(data, CONFIG, runs=tmp_path, name="broken")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "SIGINT: the run stops once this step" in caplog.text
+    assert "saved after step 2 of 3 of epoch 1" in caplog.text
+    finish(data, whole, tmp_path)
+    assert steps == list(range(9))
 
 
 def test_an_ignored_signal_stays_ignored(data, tmp_path, monkeypatch):
