@@ -41,8 +41,8 @@ def test_the_published_counts_are_recognised(tmp_path):
     sizes |= {1: 82 + 8_054 - 82 * 98, 99: 82 + 8_131 - 82 * 98}
     (note,) = read_cars(cars(tmp_path, sizes, pictures=False), False).notes
     assert "8054" in note and "8131" in note and "the published counts" in note
-    notes = read_cars(cars(tmp_path, sizes | {1: 1}, pictures=False), False).notes
-    assert len(notes) == 1 and "published are 8054" in notes[0]
+    notes = read_cars(cars(tmp_path, {1: 1, 99: 2}, pictures=False), False).notes
+    assert len(notes) == 2 and "published are 8054" in notes[0] and "8131" in notes[1]
 
 
 def test_one_picture_alone_is_read_too(tmp_path):
