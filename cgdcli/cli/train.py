@@ -138,7 +138,7 @@ def _resolve(context: typer.Context, file: dict[str, Any], config: Path | None) 
     return TrainConfig.of_new_run(
         Place("the options", typed),
         Place("the environment", given),
-        Place(f"--config `{config}`", file, is_whole=True),
+        Place(f"--config `{config}`", file),
     )
 
 

@@ -13,6 +13,7 @@ Said = Mapping[str, Any]
 """Settings by name."""
 OfRecipe = Callable[[Any], Said]
 """All settings as a recipe has them."""
+_LENGTHS = {"epochs", "minutes"}  # `of_one_length` takes one out of what was whole
 
 
 @dataclass(frozen=True)
@@ -21,20 +22,17 @@ class Place:
 
     Attributes:
         name: in an error's words.
-        is_whole: they may be all there are, as a run's `config.toml` has them: one that is its own
-            recipe's is not one that somebody chose.
     """
 
     name: str
     said: Said
-    is_whole: bool = False
 
 
 def merged(layers: Sequence[Said], of_recipe: OfRecipe) -> dict[str, Any]:
     """Each setting as the first layer has it that says it.
 
-    A recipe holds against a lower layer with another one: of that, what differs from its own
-    recipe stays, the rest was the recipe's word.
+    A recipe holds against a lower layer with another one that is whole: of that, what differs from
+    its own recipe stays, the rest was the recipe's word. What is not whole was written by somebody.
 
     Raises:
         ConfigError: a lower layer names an unknown recipe.
@@ -55,7 +53,7 @@ def of_one_length(places: Sequence[Place], of_recipe: OfRecipe) -> list[dict[str
     """
     layers = [dict(place.said) for place in places]
     for number, (place, said) in enumerate(zip(places, layers, strict=True)):
-        is_timed, has_epochs = said.get("minutes", 0) != 0, _says_epochs(place, said, of_recipe)
+        is_timed, has_epochs = said.get("minutes", 0) != 0, _says_epochs(said, of_recipe)
         if is_timed and has_epochs:
             raise ConfigError(
                 f"{place.name}: both minutes {said['minutes']} and epochs {said['epochs']}; a run "
@@ -70,13 +68,15 @@ def of_one_length(places: Sequence[Place], of_recipe: OfRecipe) -> list[dict[str
     return layers
 
 
-def _says_epochs(place: Place, said: Said, of_recipe: OfRecipe) -> bool:
+def _says_epochs(said: Said, of_recipe: OfRecipe) -> bool:
     if "epochs" not in said:
         return False
-    if not place.is_whole or "recipe" not in said:
-        return True
-    return bool(said["epochs"] != of_recipe(said["recipe"])["epochs"])
+    return "recipe" not in said or "epochs" in _chosen(said, of_recipe(said["recipe"]))
 
 
-def _chosen(layer: Said, recipe: Said) -> dict[str, Any]:
-    return {name: value for name, value in layer.items() if value != recipe.get(name)}
+def _chosen(layer: Said, recipe: Said) -> Said:
+    """What somebody chose of a layer. One that says all there is, as a run's `config.toml`, has
+    most of it by its own recipe; of any other each line was written."""
+    if not recipe.keys() - _LENGTHS <= layer.keys():
+        return layer
+    return {name: value for name, value in layer.items() if value != recipe[name]}

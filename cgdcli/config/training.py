@@ -294,8 +294,8 @@ class TrainConfig:
     @classmethod
     def resolved(cls, *layers: Mapping[str, Any]) -> Self:
         """Settings from dicts by name, the first that has one holding; what none says is the
-        recipe's. Against a recipe that a layer says, one below holds with what differs from its
-        own recipe.
+        recipe's. Against a recipe that a layer says, a whole one below holds with what differs from
+        its own recipe.
 
         Raises:
             ConfigError: an unknown name, with the nearest known one, or a value out of range.

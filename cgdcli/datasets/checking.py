@@ -9,7 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from cgdcli.config import Dataset
-from cgdcli.datasets.findings import PICTURES, finding, quick_findings, split_counts
+from cgdcli.datasets.findings import (
+    PICTURES,
+    finding,
+    held_out_findings,
+    quick_findings,
+    split_counts,
+)
 from cgdcli.datasets.reading import read_splits
 from cgdcli.datasets.table import ImageTable
 from cgdcli.images.cropping import Box
@@ -52,7 +58,7 @@ def check_data(
     """
     started = time.monotonic()
     splits = read_splits(Path(data), dataset, crop_box)
-    findings = quick_findings(splits.tables)
+    findings = quick_findings(splits.tables) + held_out_findings(splits)
     decoded = 0
     if not quick:
         known = {path for f in findings if f.kind in ("missing", "empty") for path in f.examples}

@@ -5,7 +5,9 @@ from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
-from cgdcli.datasets.reading import TrainingData
+from cgdcli.config import TrainConfig
+from cgdcli.datasets.reading import TrainingData, hold_out
+from cgdcli.datasets.splits import Splits
 from cgdcli.datasets.table import ImageTable
 from cgdcli.errors import DatasetError
 from cgdcli.reports import Finding, SplitCount
@@ -14,6 +16,8 @@ from cgdcli.words import counted
 EXAMPLES_KEPT = 1_000
 FILES, PICTURES = ("file", "files"), ("picture", "pictures")
 HELD_OUT = "the held-out classes"  # of train, where there is no val
+_REFUSED = ("no-roles", "no-partner")  # by training: a figure would be without meaning
+_HOLD_OUT_OTHERS = "hold out others by another --seed or --val-fraction, or add pictures of them"
 Tables = Mapping[str, ImageTable]
 
 
@@ -55,8 +59,25 @@ def quick_findings(tables: Tables) -> list[Finding]:
     for one, other in combinations(tables, 2):
         found += _overlap(one, tables[one], other, tables[other])
     for name, table in tables.items():
-        found += _singles(name, table) if not table.is_query else _roles(name, table)
+        found += _of_split(name, table)
     return found
+
+
+def held_out_findings(splits: Splits) -> list[Finding]:
+    """What `cgd train` would refuse of the classes that it holds out by default, without a val."""
+    if splits.train is None or splits.val is not None:
+        return []
+    fraction, seed = TrainConfig.val_fraction, TrainConfig.seed
+    train, val, held_out, *_ = hold_out(splits.train, fraction, seed)
+    if not held_out:
+        return []
+    found = [one for one in _of_split(HELD_OUT, val) if one.kind in _REFUSED]
+    if len(train.single_classes) == len(train.classes):
+        what = f"with one picture, out of {len(train.classes)}: no two match to learn from"
+        others = ("class beside the held-out", "classes beside the held-out")
+        found += finding("no-pair", "error", train.single_classes, others, what, _HOLD_OUT_OTHERS)
+    drawn = f"holds out by default (--val-fraction {fraction:g} --seed {seed}), it refuses to begin"
+    return [replace(one, what=f"{one.what}; with what `cgd train` {drawn}") for one in found]
 
 
 def file_findings(tables: Tables) -> list[Finding]:
@@ -98,7 +119,7 @@ def ready_to_train(data: TrainingData) -> TrainingData:
         tables["test"] = data.test
     found = quick_findings(tables)
     for one in found:
-        if one.kind in ("no-roles", "no-partner"):
+        if one.kind in _REFUSED:
             raise DatasetError(one.what, hint=one.hint)
     # What reading the data has said is not said again.
     said = _singles("train", data.train) + _overlap("train", data.train, "val", data.val)
@@ -111,6 +132,10 @@ def _size(path: Path) -> int | None:
         return path.stat().st_size
     except (OSError, ValueError):  # the second: no file can have that name
         return None
+
+
+def _of_split(name: str, table: ImageTable) -> list[Finding]:
+    return _roles(name, table) if table.is_query else _singles(name, table)
 
 
 def _overlap(one: str, first: ImageTable, other: str, second: ImageTable) -> list[Finding]:
@@ -143,7 +168,7 @@ def _singles(name: str, table: ImageTable) -> list[Finding]:
         kind, severity = "no-partner", "error"
         effect = "no query has anything to find, so Recall is 0 whatever the model"
         if name == HELD_OUT:
-            hint = "hold out others by another --seed or --val-fraction, or add pictures of them"
+            hint = _HOLD_OUT_OTHERS
     what = f"with one picture, out of {len(table.classes)}: {effect}"
     return finding(kind, severity, singles, nouns, what, hint)
 

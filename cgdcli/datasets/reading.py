@@ -129,7 +129,7 @@ def read_training_data(
                 "val is judged on classes that were seen"
             )
     else:
-        train, val, names, judged_on, note = _hold_out(train, val_fraction, seed, held_out)
+        train, val, names, judged_on, note = hold_out(train, val_fraction, seed, held_out)
         notes += [note]
     _check_trainable(folder, train)
     notes += _notes_on_singles(train)
@@ -158,6 +158,31 @@ def hold_out_classes(classes: tuple[str, ...], fraction: float, seed: int) -> tu
     """Draw `fraction` of the classes by `seed`, at least two, and leave at least two; sorted."""
     count = min(max(2, round(fraction * len(classes))), len(classes) - 2)
     return tuple(sorted(random.Random(seed).sample(sorted(classes), count)))
+
+
+def hold_out(
+    table: ImageTable, fraction: float, seed: int, wanted: Collection[str] | None = None
+) -> tuple[ImageTable, ImageTable, tuple[str, ...], str, str]:
+    """Divide train where there is no val: train, val, the classes of val, what it is, and why.
+
+    Args:
+        wanted: the classes to hold out, as `read_training_data` takes them.
+    """
+    count = len(table.classes)
+    if wanted is None and fraction > 0 and count >= FEWEST_CLASSES_TO_HOLD_OUT:
+        wanted = hold_out_classes(table.classes, fraction, seed)
+    held_out = tuple(name for name in table.classes if name in (wanted or ()))
+    if not held_out:
+        why = "--val-fraction 0" if fraction == 0 else f"{count} classes are too few"
+        why = "none of the classes that were is there" if wanted else why
+        note = (
+            f"no class is held out ({why}): Recall is measured on the pictures trained on, "
+            "which flatters, and no `best` is chosen"
+        )
+        return table, table, (), "train", note
+    train, val = table.split_off(frozenset(held_out))
+    note = f"{len(held_out)} of {count} classes ({len(val)} pictures) are held out to choose `best`"
+    return train, val, held_out, "held-out classes", note
 
 
 def _is_table(data: Path) -> bool:
@@ -191,26 +216,6 @@ def _refuse_missing(splits: Splits) -> None:
             f"{counted(len(paths), 'picture')} do not",
             hint=f"{hint}; `cgd check {splits.source}` lists them",
         )
-
-
-def _hold_out(
-    table: ImageTable, fraction: float, seed: int, wanted: Collection[str] | None
-) -> tuple[ImageTable, ImageTable, tuple[str, ...], str, str]:
-    count = len(table.classes)
-    if wanted is None and fraction > 0 and count >= FEWEST_CLASSES_TO_HOLD_OUT:
-        wanted = hold_out_classes(table.classes, fraction, seed)
-    held_out = tuple(name for name in table.classes if name in (wanted or ()))
-    if not held_out:
-        why = "--val-fraction 0" if fraction == 0 else f"{count} classes are too few"
-        why = "none of the classes that were is there" if wanted else why
-        note = (
-            f"no class is held out ({why}): Recall is measured on the pictures trained on, "
-            "which flatters, and no `best` is chosen"
-        )
-        return table, table, (), "train", note
-    train, val = table.split_off(frozenset(held_out))
-    note = f"{len(held_out)} of {count} classes ({len(val)} pictures) are held out to choose `best`"
-    return train, val, held_out, "held-out classes", note
 
 
 def _check_trainable(folder: Path, train: ImageTable) -> None:

@@ -18,7 +18,13 @@ from cgdcli.images.cache import SIDE
 from cgdcli.model.cgd import CGD
 from cgdcli.training.batches import BatchReader, shared_batches
 from cgdcli.training.distributed import ALONE, Processes
-from cgdcli.training.fitting import ReadingPace, reading_pace, step_pace, steps_that_fit
+from cgdcli.training.fitting import (
+    ReadingPace,
+    ending_seconds,
+    reading_pace,
+    step_pace,
+    steps_that_fit,
+)
 from cgdcli.training.learner import Learner
 from cgdcli.training.memory import batch_words, largest_batch, memory_in_words, random_batch
 from cgdcli.training.sampler import ClassBatches
@@ -34,6 +40,8 @@ _STEPS = 100  # of a run of so many the last is timed: one in which all learns
 # bf16 must be so much faster to be taken: it costs precision.
 _WORTH_IT = 1.05
 _SLOW_TO_READ = ", which is how fast they are read"
+# The end of an epoch is said where it takes so much of an epoch's steps.
+_SLOW_TO_END = 0.1
 # A judged picture, and one of the warm phase, costs the backbone's forward pass, any other about
 # three of them. Measured on ResNet-18 at 112 px, two cores, bf16: 630 and 185 pictures a second.
 FORWARD_ALONE = 1 / 3
@@ -67,6 +75,7 @@ def decide(
     kept: Choices | None = None,
     changed: Collection[str] = (),
     keeps: bool = True,
+    runs: Path | None = None,
     processes: Processes = ALONE,
 ) -> tuple[ClassBatches, Choices]:
     """The batches of a run, and all that is measured for it; the batch size first, since the
@@ -77,6 +86,7 @@ def decide(
         kept: what a run that is taken up decided before.
         changed: the settings that are others than they were then, by name.
         keeps: whether decoded pictures are kept.
+        runs: the folder that the run's will be made in, to time its disk; as `ending_seconds`.
 
     Raises:
         TrainingError: a step does not fit the memory, or cannot be compiled.
@@ -95,7 +105,8 @@ def decide(
                 processes=processes,
             )
             paces = functools.partial(reading_pace, reader, keeps=keeps)
-            choices = choose(*given, len(data.val), processes, reading=paces)
+            ends = functools.partial(_ending_seconds, model, config, size, runs, processes)
+            choices = choose(*given, len(data.val), processes, reading=paces, ending=ends)
         else:
             choices = choose_again(kept, changed, *given, processes)
     batches.steps = choices.steps
@@ -133,6 +144,7 @@ def choose(
     processes: Processes = ALONE,
     *,
     reading: Callable[[], Paces] = lambda: (ReadingPace(0, 0), ReadingPace(0, 0)),
+    ending: Callable[[Precision], float] = lambda _: 0.0,
 ) -> Choices:
     """Decide on a model that stays as it is.
 
@@ -143,8 +155,9 @@ def choose(
         processes: measure together, since they share cores and wait for each other; what the
             first one decides holds.
         reading: measures what reading pictures takes; asked only where the time is short.
+        ending: likewise what the end of an epoch takes, in seconds.
     """
-    chosen = _choose(model, config, batch_size, steps, judged, processes, reading)
+    chosen = _choose(model, config, batch_size, steps, judged, processes, reading, ending)
     return processes.on_first(lambda: chosen)
 
 
@@ -156,6 +169,7 @@ def _choose(
     judged: int,
     processes: Processes,
     reading: Callable[[], Paces],
+    ending: Callable[[Precision], float],
 ) -> Choices:
     notes: list[str] = []
     precision, seconds = _precision(model, config, batch_size, notes, processes)
@@ -173,13 +187,17 @@ def _choose(
         look = step_pace(FORWARD_ALONE * seconds, own, slowest, on_cpu=on_cpu)
         saved = (1 - FORWARD_ALONE) * config.resting * seconds  # a step, in the mean
         once = look.first * judged / batch_size
-        fit = functools.partial(steps_that_fit, config.minutes, pace, steps, saved=saved)
+        end = ending(precision)
+        fit = functools.partial(
+            steps_that_fit, config.minutes, pace, steps, saved=saved, ending=end
+        )
         epochs, _ = fit(judging=config.evaluations * once)
         # A short run is judged once an epoch at most.
         epochs, steps = fit(judging=min(epochs, config.evaluations) * once)
         notes.append(
             f"{config.minutes:g} minutes at {batch_size / pace.later:.0f} pictures/s"
-            f"{_SLOW_TO_READ * (pace.later > 2 * seconds)}: "
+            f"{_SLOW_TO_READ * (pace.later > 2 * seconds)}"
+            f"{f', {end:.2f} s to end an epoch' * (end > _SLOW_TO_END * steps * pace.later)}: "
             f"{counted(epochs, 'epoch')} of {counted(steps, 'step')}"
         )
     return Choices(precision, picture_side(config), epochs, steps, batch_size, tuple(notes))
@@ -210,9 +228,9 @@ def choose_again(
     precision, epochs = kept.precision, kept.epochs
     if "precision" in changed:
         precision, _ = _precision(model, config, batch_size, notes, processes)
-    if "epochs" in changed:
+    if {"epochs", "minutes"} & set(changed):  # minutes can only have become epochs
         epochs = config.epochs
-    if config.minutes and "epochs" not in changed:
+    elif config.minutes:
         steps = min(steps, kept.steps)
     side = picture_side(config, kept, changed)
     chosen = Choices(precision, side, epochs, steps, batch_size, tuple(notes))
@@ -248,6 +266,25 @@ def step_seconds(
             torch.cuda.synchronize(learner.device)
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds[_WARMUP:])
+
+
+def _ending_seconds(
+    model: CGD,
+    config: TrainConfig,
+    batch_size: int,
+    runs: Path | None,
+    processes: Processes,
+    precision: Precision,
+) -> float:
+    """Of an epoch, of a copy of the model; the first process measures, since it alone writes."""
+
+    def measure() -> float:
+        pixels, _ = random_batch(config, processes.part(batch_size), model.config.classes)
+        copied = copy.deepcopy(model)
+        learner = Learner(copied, config, steps=_STEPS, precision=precision)
+        return ending_seconds(learner, pixels, runs)
+
+    return processes.on_first(measure)
 
 
 def _precision(

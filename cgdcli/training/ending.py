@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from cgdcli.reports import RecallReport, TrainReport
 from cgdcli.training.distributed import Processes
 from cgdcli.training.judge import Judge
 from cgdcli.training.keeping import Progress
+from cgdcli.training.metrics import write_metrics
 from cgdcli.training.watching import warn_if_worse
+from cgdcli.weights.loading import load_model
 from cgdcli.weights.sources import RESULT_FILE, run_checkpoint
 
 
@@ -37,6 +40,7 @@ def end_run(
         epochs: that the run was to have.
     """
     model = processes.on_first(lambda: run_checkpoint(run))
+    _judge_unjudged(run, model, progress, judge, processes)
     test = judge.test(model)
     if not processes.alone:  # what the page shows is embedded by all; written by the first
         with contextlib.suppress(CGDError):
@@ -50,6 +54,18 @@ def end_run(
         return result
 
     return processes.on_first(write)
+
+
+def _judge_unjudged(
+    run: Path, model: Path, progress: Progress, judge: Judge, processes: Processes
+) -> None:
+    """Judge the last epoch's checkpoint where none was: --epochs may end a resumed run at an epoch
+    that was not to be judged."""
+    last = progress.epochs[-1]
+    if progress.best is None and last.evaluation is None:
+        kept = processes.on_first(lambda: load_model(model))  # others may not see it
+        progress.epochs[-1] = replace(last, evaluation=judge.val(kept))
+        processes.on_first(lambda: write_metrics(run, progress.epochs))
 
 
 def _result(

@@ -331,6 +331,7 @@ class Trainer:
             kept=kept,
             changed=changed,
             keeps=self.place.kind is not Cache.none,
+            runs=self.run.parent,
             processes=self.processes,
         )
 

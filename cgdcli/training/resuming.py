@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,26 +60,38 @@ def read_stopped(run: Path) -> Stopped:
 
 
 def config_to_go_on_with(stopped: Stopped, changes: Mapping[str, Any]) -> TrainConfig:
-    """The run's own settings with those that are given anew.
+    """The run's own settings with those that are given anew; with other epochs it goes by them.
 
     Raises:
         ConfigError: one of them cannot be changed, whatever is forced.
     """
     config = TrainConfig.resolved(dict(changes), stopped.settings.config.to_dict())
-    for name, (old, new) in stopped.before.differences(config).items():
-        if name in CANNOT_CHANGE:
+    by_epochs = _goes_by_epochs(stopped, config, changes)
+    if by_epochs:  # a file with both would be refused by --config
+        config = replace(config, minutes=0.0)
+    different = stopped.before.differences(config)
+    for name, (old, new) in different.items():
+        if name in CANNOT_CHANGE and not (name == "minutes" and by_epochs):
             raise ConfigError(
                 f"{option_name(name)} cannot be changed on --resume ({old} -> {new}): "
                 f"{CANNOT_CHANGE[name]}",
                 hint=f"leave it out (`{stopped.run / SETTINGS_FILE}` is read, too), or start "
                 "another run",
             )
-    if config.epochs < stopped.done and "epochs" in stopped.before.differences(config):
+    if config.epochs < stopped.done and different.keys() & {"epochs", "minutes"}:
         raise ConfigError(
             f"--epochs {config.epochs} is fewer than the {stopped.done} that the run has finished",
             hint=f"--epochs {stopped.done} ends it where it stands",
         )
     return config
+
+
+def _goes_by_epochs(stopped: Stopped, config: TrainConfig, changes: Mapping[str, Any]) -> bool:
+    """Whether epochs are given in place of minutes. A run's own `config.toml` as --config says
+    both, and none of them anew."""
+    if config.epochs != stopped.before.epochs:
+        return config.minutes in (0, stopped.before.minutes)
+    return "epochs" in changes and not changes.get("minutes")
 
 
 def changes_to_say(

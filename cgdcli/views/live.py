@@ -10,7 +10,7 @@ from rich.text import Text
 from cgdcli.reports import EpochReport, StartReport, StepReport
 from cgdcli.views.formatting import duration
 
-PREPARING = "reading the data, measuring"
+PREPARING, ENDING = "reading the data, measuring", "judging, drawing the page"
 
 
 @dataclass
@@ -32,6 +32,8 @@ class LiveRun:
         self.start = start
         self.judged = [epoch for epoch in start.before if epoch.evaluation]
         self.doing = "judging the backbone before training" if not start.before else ""
+        if start.first_epoch > start.epochs:  # nothing is left to train
+            self.doing = ENDING
 
     def take_step(self, step: StepReport) -> None:
         """A step was made; after the last of an epoch comes its judgement, or at least its file."""
@@ -43,7 +45,7 @@ class LiveRun:
         if epoch.evaluation:
             self.judged.append(epoch)
         last = epoch.epoch == epoch.epochs
-        self.doing = "judging, drawing the page" if last else ""
+        self.doing = ENDING if last else ""
 
 
 def live_view(run: LiveRun) -> RenderableType:

@@ -133,10 +133,13 @@ def start_lines(report: StartReport) -> list[str]:
         "train": "the pictures trained on",
     }[report.judged_on]
     lines = [f"note: {note}" for note in report.notes]
+    steps = f"{report.steps_per_epoch} steps of {report.batch_size} an epoch, epochs "
+    steps += f"{report.first_epoch} to {report.epochs}"
+    if report.first_epoch > report.epochs:  # stopped at its end, or ended by --epochs
+        steps = f"nothing is left to train after {counted(report.epochs, 'epoch')}"
     lines.append(
-        f"run {report.run}: {report.images} pictures of {report.classes} classes, "
-        f"{report.steps_per_epoch} steps of {report.batch_size} an epoch, epochs "
-        f"{report.first_epoch} to {report.epochs}, on {report.device}; judged on {judged}"
+        f"run {report.run}: {report.images} pictures of {report.classes} classes, {steps}, on "
+        f"{report.device}; judged on {judged}"
     )
     return lines
 

@@ -54,6 +54,19 @@ def test_json_holds_the_whole_report(cgd, tmp_path):
     ]
 
 
+def test_what_train_would_refuse_by_its_held_out_classes_is_not_sound(cgd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    draw_classes(tmp_path / "data", "blue", 2)
+    for number in range(11):
+        draw(tmp_path / f"data/lonely{number}" / "0.png", "green", 50 + number)
+    ran = cgd("check", "data", "--quick")
+    assert ran.code == 1 and "error: 2 classes of the held-out classes: with one" in ran.out
+    assert "`cgd train` holds out by default (--val-fraction 0.2 --seed 0)" in ran.out
+    check_failure(
+        cgd("train", "data", "--backbone-weights", "none"), 1, "2 classes of the held-out classes"
+    )
+
+
 def test_verbose_shows_every_example(cgd, tmp_path):
     draw_classes(tmp_path, "red", 8)
     for number in range(5):

@@ -18,7 +18,7 @@ def stopped(cgd, tmp_path, monkeypatch):
     """A run of one epoch, stopped before it; the current folder."""
     from cgdcli.training.loop import Trainer
 
-    def interrupted(self, epoch):
+    def interrupted(self, *_):
         raise KeyboardInterrupt
         yield
 

@@ -67,6 +67,33 @@ def test_the_same_recipe_again_changes_nothing(cgd, tmp_path):
     assert back == TrainConfig().to_dict()
 
 
+@pytest.mark.parametrize("of", ["typed", "environment"])
+def test_what_was_written_by_hand_holds_against_a_recipe(cgd, tmp_path, monkeypatch, of):
+    """Though it is what the file's own recipe says: who wrote it wanted it so."""
+    file, lines = tmp_path / "hand.toml", "epochs = 20\nbatch_size = 128\n"
+    given = ("train", "--config", file, "--print-config")
+    if of == "typed":
+        given += ("--recipe", "default")
+    else:
+        monkeypatch.setenv("CGD_TRAIN_RECIPE", "default")
+    for recipe in ("", 'recipe = "reference"\n'):
+        file.write_text(recipe + lines)
+        found = printed(cgd(*given))
+        assert (found["recipe"], found["epochs"], found["batch_size"]) == ("default", 20, 128)
+        assert found["optimizer"] == TrainConfig.optimizer
+    file.write_text('recipe = "reference"\nepochs = 20\nminutes = 3\n')
+    check_failure(cgd(*given), 2, file, "minutes 3", "epochs 20")
+
+
+def test_a_whole_file_less_its_length_is_whole(cgd, tmp_path):
+    """`--epochs` takes the minutes of a file out of it, and what its recipe gave still yields."""
+    file = tmp_path / "timed.toml"
+    file.write_text(cgd("train", "--minutes", "30", "--print-config").out)
+    given = ("--recipe", "reference", "--epochs", "5", "--print-config")
+    found = printed(cgd("train", "--config", file, *given))
+    assert found == TrainConfig.of_recipe("reference").to_dict() | {"epochs": 5}
+
+
 def lengths(ran):
     found = printed(ran)
     return found["minutes"], found["epochs"]

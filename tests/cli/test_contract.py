@@ -328,7 +328,7 @@ def test_the_line_to_go_on_names_the_runs_folder(cgd, tmp_path, monkeypatch):
     """Ctrl-C in this process: the line is typed as printed, and finds the run."""
     from cgdcli.training.loop import Trainer
 
-    def interrupted(self, epoch):
+    def interrupted(self, *_):
         raise KeyboardInterrupt
         yield
 

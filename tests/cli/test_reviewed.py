@@ -136,7 +136,7 @@ def test_resume_may_change_the_device_and_the_workers(cgd, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     draw_classes(tmp_path / "data", "red blue", 2)
 
-    def interrupted(self, epoch):
+    def interrupted(self, *_):
         raise KeyboardInterrupt
         yield
 
@@ -155,7 +155,7 @@ def test_resume_notices_a_changed_test(cgd, tmp_path, monkeypatch):
     for split in ("train", "test"):
         draw_classes(tmp_path / "data" / split, "red blue", 2)
 
-    def interrupted(self, epoch):
+    def interrupted(self, *_):
         raise KeyboardInterrupt
         yield
 

@@ -3,8 +3,13 @@
 import pytest
 from layouts import draw, inshop
 
-from cgdcli.datasets.findings import finding, quick_findings, ready_to_train
-from cgdcli.datasets.reading import read_training_data
+from cgdcli.datasets.findings import (
+    finding,
+    held_out_findings,
+    quick_findings,
+    ready_to_train,
+)
+from cgdcli.datasets.reading import read_splits, read_training_data
 from cgdcli.datasets.table import ImageTable
 from cgdcli.errors import DatasetError
 
@@ -173,6 +178,37 @@ def test_held_out_classes_in_which_nothing_matches_are_drawn_otherwise(tmp_path)
     with pytest.raises(DatasetError, match="of the held-out classes") as caught:
         ready_to_train(data)
     assert "--seed" in caught.value.hint and "--val-fraction" in caught.value.hint
+
+
+def checked(folder):
+    """What `cgd check` says of the classes that `cgd train` would hold out."""
+    return held_out_findings(read_splits(folder))
+
+
+@pytest.mark.parametrize(
+    ("with_two", "kind", "count"),
+    [("abcdefghijkl", None, 0), ("a", "no-partner", 2), ("g", "no-pair", 10), ("ag", None, 0)],
+)
+def test_a_check_foresees_what_training_refuses(tmp_path, with_two, kind, count):
+    """Of twelve classes training holds out `g` and `l`."""
+    labels = "".join(label * (1 + (label in with_two)) for label in "abcdefghijkl")
+    folder = class_folders(tmp_path, train=labels, test="zz")
+    if kind is None:
+        assert not checked(folder) and ready(folder)
+        return
+    (one,) = checked(folder)
+    assert (one.kind, one.severity, one.count) == (kind, "error", count)
+    assert "`cgd train` holds out by default (--val-fraction 0.2 --seed 0)" in one.what
+    assert "--val-fraction" in one.hint
+    with pytest.raises(DatasetError):
+        ready(folder)
+
+
+@pytest.mark.parametrize(
+    "splits", [{"train": "abc", "val": "xx"}, {"train": "abc"}, {"val": "abc"}]
+)
+def test_a_check_foresees_nothing_where_no_class_is_held_out(tmp_path, splits):
+    assert checked(class_folders(tmp_path, **splits)) == []
 
 
 def test_training_refuses_a_test_in_which_no_query_can_be_found(tmp_path):

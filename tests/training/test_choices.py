@@ -51,6 +51,15 @@ def test_the_schedule_fits_the_time(monkeypatch, minutes, seconds, epochs, steps
     assert "minutes" in found.notes[-1]
 
 
+@pytest.mark.parametrize(("ending", "epochs", "said"), [(0.1, 54, False), (10.0, 27, True)])
+def test_what_ends_an_epoch_is_taken_off(monkeypatch, ending, epochs, said):
+    monkeypatch.setattr(module, "step_seconds", lambda *_: 1.0)
+    config = TrainConfig(**SMALL, minutes=10, evaluations=1, warm=0.0, precision=Precision.fp32)
+    found = choose(CGD(NETWORK), config, 4, 10, 0, ending=lambda precision: ending)
+    assert (found.epochs, found.steps) == (epochs, 10)
+    assert (f"{ending:.2f} s to end an epoch" in found.notes[-1]) is said
+
+
 def test_the_side_of_pictures_is_the_same_wherever_they_are_kept():
     for cache in Cache:
         config = TrainConfig(**SMALL, precision=Precision.fp32, cache=cache)

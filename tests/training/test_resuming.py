@@ -14,11 +14,13 @@ from PIL import Image
 from test_loop import CONFIG, draw
 
 from cgdcli.config import CANNOT_CHANGE, MAY_CHANGE, TrainConfig
+from cgdcli.config.layers import Place
 from cgdcli.errors import ConfigError, MismatchError, TrainingError
 from cgdcli.reports import StartReport, StepReport
+from cgdcli.training import choices
 from cgdcli.training.learner import Learner
 from cgdcli.training.loop import Trainer, train
-from cgdcli.training.run import save_state
+from cgdcli.training.run import read_config_file, save_state
 
 SMALL = replace(CONFIG, epochs=3, evaluations=1)
 
@@ -257,6 +259,62 @@ def test_fewer_epochs_than_are_done(tmp_path):
         runs=tmp_path / "runs", name="one", resume=True, force=True, changes={"epochs": 2}
     )
     assert ended.epochs == 2
+
+
+def test_a_run_that_epochs_end_where_it_stands_is_judged(tmp_path):
+    """Its last epoch was not to be: without that there was no figure at all."""
+    draw(tmp_path / "data", 3)
+    stop(tmp_path / "data", tmp_path / "runs")
+    how = {"runs": tmp_path / "runs", "name": "one", "resume": True, "force": True}
+    seen = []
+    ended = train(changes={"epochs": 1}, on_report=seen.append, **how)
+    assert (seen[0].first_epoch, seen[0].epochs, len(seen)) == (2, 1, 1)
+    assert ended.evaluation.queries == 9 and ended.model.name == "last.safetensors"
+    with (ended.run / "metrics.csv").open() as handle:
+        assert [bool(row["recall@1"]) for row in csv.DictReader(handle)] == [True, True]
+
+
+@pytest.fixture
+def timed(tmp_path, monkeypatch):
+    """A run of so many minutes that it came to three epochs, stopped after two."""
+    monkeypatch.setattr(choices, "steps_that_fit", lambda *_, **__: (3, 2))
+    draw(tmp_path / "data", 3)
+    config = replace(SMALL, epochs=TrainConfig.epochs, minutes=5)
+    stop(tmp_path / "data", tmp_path / "runs", config, after=2)
+    return tmp_path
+
+
+def read_by_config(runs):
+    """What `cgd train --config` makes of the run's own file."""
+    return TrainConfig.of_new_run(Place("file", read_config_file(runs / "one/config.toml")))
+
+
+@pytest.mark.parametrize("epochs", [4, TrainConfig.epochs])
+def test_epochs_in_place_of_minutes(timed, epochs):
+    """The settings then say epochs alone, and --config takes them."""
+    runs = timed / "runs"
+    assert "--minutes 5.0 -> 0.0" in refused(runs, epochs=epochs).what
+    start, _ = go_on(runs, epochs=epochs)
+    assert (start.first_epoch, start.epochs) == (3, epochs)
+    assert (settings(runs)["epochs"], settings(runs)["minutes"]) == (epochs, 0)
+    config = read_by_config(runs)
+    assert (config.epochs, config.minutes) == (epochs, 0)
+    again = Trainer(None, None, runs=runs, name="one", resume=True, changes={"epochs": epochs})
+    assert again.choices.epochs == epochs
+
+
+def test_minutes_stay_where_epochs_are_not_given_anew(timed):
+    """Not even by the run's own file, which says both."""
+    runs = timed / "runs"
+    file = read_config_file(runs / "one/config.toml")
+    for changes in ({}, {"minutes": 5.0}, file):
+        trainer = Trainer(None, None, runs=runs, name="one", resume=True, changes=changes)
+        assert (trainer.config.minutes, trainer.choices.epochs) == (5, 3)
+    for changes in ({"minutes": 0.0}, {"minutes": 3.0}, {"minutes": 3.0, "epochs": 9}):
+        error = refused(runs, kind=ConfigError, force=True, **changes)
+        assert "--minutes cannot be changed" in error.what
+    error = refused(runs, kind=ConfigError, force=True, epochs=1)
+    assert "--epochs 1 is fewer than the 2" in error.what
 
 
 def test_a_config_file_edited_by_hand_is_noticed(here):

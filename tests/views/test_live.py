@@ -20,8 +20,8 @@ def epoch(number, share):
     return EpochReport(number, 40, 1e-4, 2.0, 1.0, 0.1, 0.9, 0.3, 88.0, 1.0, judged, False)
 
 
-def started(*before, tmp="runs/one"):
-    return StartReport(tmp, 10, 300, 46, 40, 1, 64, "cpu", "val", (), before)
+def started(*before, tmp="runs/one", first=1):
+    return StartReport(tmp, 10, 300, 46, 40, first, 64, "cpu", "val", (), before)
 
 
 def step(number=12, left=725.0, **changes):
@@ -84,3 +84,9 @@ def test_a_run_that_goes_on_knows_what_it_had():
     run.take_up(started(epoch(0, 0.3), epoch(1, None), epoch(2, 0.25)))
     run.take_step(step())
     assert shown(run)[-1] == "Recall@1 25.0 %, best 25.0 % (epoch 2), untrained 30.0 %"
+
+
+def test_a_run_with_nothing_left_to_train_is_about_to_end():
+    run = LiveRun()
+    run.take_up(started(epoch(0, 0.3), epoch(40, None), first=41))
+    assert shown(run)[0] == "judging, drawing the page"
