@@ -165,7 +165,8 @@ class Learner:
 
         Args:
             before: the settings that it was reached with; None: these. What the optimizer knows of
-                each parameter is taken, its rates and decays are those of now.
+                each parameter is taken, its decays are those of now, as from the next step on the
+                rates are.
         """
         self.model.load_state_dict(state["model"], strict=True)
         self.objective.load_state_dict(state["objective"], strict=True)
@@ -173,6 +174,9 @@ class Learner:
         then = make_optimizer(self.model, self.objective, before or self.config)
         then.load_state_dict(state["optimizer"])
         self.optimizer.state.update(then.state)
+        # Of a run that was stopped after its last step no other sets them any more.
+        for group, was in zip(self.optimizer.param_groups, then.param_groups, strict=False):
+            group["lr"] = was["lr"]
         if self.average is not None:
             self.average.tensors = {n: t.to(self.device) for n, t in state["average"].items()}
 
