@@ -57,9 +57,9 @@ def index(
 
     It proposes rows; their similarities are computed exactly. How many of the ten nearest it finds
     is measured on rows of the index; more hits, means and branches weighed anew are looked for more
-    widely, unmeasured, and with a filter every row that it keeps is looked at. Once rows are added
-    or changed search says so and looks at every row, until this command is given again. Extra
-    `ann`.
+    widely, unmeasured, and with a filter every row that it keeps is looked at; many queries look at
+    every row together where that is quicker. Once rows are added or changed search says so and
+    looks at every row, until this command is given again. Extra `ann`.
 
     With --to every row goes to Milvus, for an index that outgrew one machine; --index takes the
     same address. Paths, labels and the model's fingerprint travel with the rows. After a run that

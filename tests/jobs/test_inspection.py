@@ -222,7 +222,10 @@ TOOLS = {
 }
 
 
-@pytest.mark.parametrize("tool", TOOLS)
+@pytest.mark.parametrize(
+    "tool",
+    [pytest.param(t, marks=pytest.mark.slow if t in ("torchvision", "ddp") else ()) for t in TOOLS],
+)
 def test_sound_files_of_other_tools_raise_no_alarm(tool, tmp_path):
     torch.save(TOOLS[tool](), tmp_path / "old.pth")
     report = inspect_file(tmp_path / "old.pth", keys=True)
