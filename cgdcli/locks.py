@@ -46,10 +46,7 @@ class HeldLock:
     @property
     def is_ours(self) -> bool:
         """Whether nobody else wrote into it. One that was removed is nobody's."""
-        try:
-            return lock_of(self.target).read_bytes() == self.text
-        except OSError:
-            return True
+        return self._said() == self.text
 
     def check(self) -> None:
         """To be asked before something is written: this process may have been frozen for long.
@@ -57,9 +54,15 @@ class HeldLock:
         Raises:
             OutputError: another host took it for gone, and writes.
         """
-        if not self.is_ours:
-            owner = _owner(lock_of(self.target).read_bytes())
-            raise _being_written(self.target, _words(owner), self.called)
+        said = self._said()
+        if said != self.text:
+            raise _being_written(self.target, _words(_owner(said)), self.called)
+
+    def _said(self) -> bytes:
+        try:
+            return lock_of(self.target).read_bytes()
+        except OSError:
+            return self.text
 
 
 @contextlib.contextmanager
